@@ -28,14 +28,13 @@ type Mem struct {
 	c    counters
 
 	mu       sync.RWMutex
-	pages    *pageTable         // guarded by mu; what reads see
-	durable  *pageTable         // guarded by mu; what the last flush made durable
-	dirty    map[int64]struct{} // guarded by mu; pages that differ from durable
-	volatile []Op               // guarded by mu; since the last flush, in order
-	fault    FaultFunc          // guarded by mu
-	readOnly bool               // guarded by mu
-	closed   bool               // guarded by mu
-	lost     error              // guarded by mu; the first failed flush
+	pages    *pageTable // guarded by mu; what reads see
+	durable  *pageTable // guarded by mu; what the last flush made durable
+	volatile []Op       // guarded by mu; since the last flush, in order
+	fault    FaultFunc  // guarded by mu
+	readOnly bool       // guarded by mu
+	closed   bool       // guarded by mu
+	lost     error      // guarded by mu; the first failed flush
 
 	base *Mem // with Record: the image before the log began; immutable
 	log  *Log
@@ -60,7 +59,7 @@ func NewMem(size int64, o MemOptions) *Mem {
 
 // newMem wraps pages, all durable.
 func newMem(name string, size int64, pages *pageTable) *Mem {
-	return &Mem{name: name, size: size, pages: pages, durable: pages.clone(), dirty: make(map[int64]struct{})}
+	return &Mem{name: name, size: size, pages: pages, durable: pages.clone()}
 }
 
 // LoadMem copies dev, holes staying holes, into a new Mem without a log.
@@ -98,7 +97,6 @@ func (m *Mem) Log() *Log {
 // settle makes everything in pages durable. mu held, or m not yet shared.
 func (m *Mem) settle() {
 	m.durable = m.pages.clone()
-	clear(m.dirty)
 	m.volatile = nil
 }
 
@@ -303,9 +301,6 @@ func (m *Mem) put(kind OpKind, off, n int64, p []byte) error {
 	o := Op{Kind: kind, Off: off, Len: n, Data: append([]byte(nil), p...), Done: 1}
 	m.pages.apply(&o, nil)
 	m.volatile = append(m.volatile, o)
-	for k := off / pageSize; k*pageSize < off+n; k++ {
-		m.dirty[k] = struct{}{}
-	}
 	if m.log != nil {
 		m.log.end(m.log.begin(kind, off, n, o.Data))
 	}
@@ -325,10 +320,7 @@ func (m *Mem) Flush() error {
 		}
 		return err
 	}
-	for k := range m.dirty {
-		m.durable.share(m.pages, k)
-	}
-	clear(m.dirty)
+	m.durable.catchUp(m.pages, m.volatile)
 	clear(m.volatile)
 	m.volatile = m.volatile[:0]
 	if m.log != nil {

@@ -106,6 +106,22 @@ func (t *pageTable) zeroSparse(off, n int64) {
 	}
 }
 
+// catchUp makes t, which lacks ops, equal to live, which has them applied in order.
+// It shares live's pages rather than copying. Of the operations on one page the last
+// decides: a write shares the finished page, zeroing is repeated.
+func (t *pageTable) catchUp(live *pageTable, ops []Op) {
+	for i := range ops {
+		o := &ops[i]
+		if o.Kind == OpZero {
+			t.zero(o.Off, o.Len)
+			continue
+		}
+		for k := o.Off / pageSize; k*pageSize < o.Off+o.Len; k++ {
+			t.share(live, k)
+		}
+	}
+}
+
 // share makes page k of t the same as in src.
 func (t *pageTable) share(src *pageTable, k int64) {
 	pg := src.m[k]
