@@ -1,0 +1,19 @@
+// Command ocfuse mounts, makes and looks at OCFS2 volumes from user space. All of
+// it is in package command; this file only connects it to the process.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/ocfuse/ocfuse/cmd/ocfuse/command"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := command.Main(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
