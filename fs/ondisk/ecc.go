@@ -20,8 +20,6 @@ const (
 	CheckOffRefcount = 0x20
 
 	checkSize = 8
-	// eccMaxBytes bounds a checked block: code positions must fit 16 bits.
-	eccMaxBytes = XattrBucketSize
 )
 
 // CheckOffTail is the block check's offset in blocks that keep it at their end:
@@ -54,8 +52,9 @@ func CheckOffset(sig string) (off int, ok bool) {
 // bucket) at off. len(block) is a multiple of 8 and at most 4096.
 func ComputeCheck(block []byte, off int) {
 	clear(block[off : off+checkSize])
-	put32(block, off, ^crc32.ChecksumIEEE(block))
-	put16(block, off+4, eccOf(block))
+	crc, ecc := ^crc32.ChecksumIEEE(block), eccOf(block)
+	put32(block, off, crc)
+	put16(block, off+4, ecc)
 }
 
 // ValidateCheck verifies the block check at off. A single flipped bit of the
@@ -125,36 +124,78 @@ func flippedBit(syndrome uint16, nbits int) int {
 // are no power of two.
 //
 // Position space is walked in words of 64. Within the word at position 64n the
-// data bits are the block's bits from 64n-k-2 on, k = floor(log2(64n)): the same
-// two neighbouring data words, shifted. The low six bits of the XOR come from
-// the XOR of all words, the rest from each word's parity.
+// data bits are the block's bits from 64n-k-2 on, k = floor(log2(64n)): two
+// neighbouring data words, shifted. The low six bits of the result come from
+// the XOR of all words, the others from the parity of each word. Aligned groups
+// of eight words share one parity by XOR-ing those words that have a given bit
+// in their index first.
 func eccOf(block []byte) uint16 {
 	nwords := len(block) / 8
-	first := binary.LittleEndian.Uint64(block)
-	head := firstWord(first)
-	fold, high := head, uint64(0)
-	prev := first
+	s := eccSum{fold: firstWord(binary.LittleEndian.Uint64(block))}
 	n := 1
 	for k := 6; n <= nwords; k++ {
 		end := min(1<<(k-5), nwords+1) // words up to the next power of two
-		up, down := uint(k+2), uint(62-k)
-		start := true
+		// The power of two itself is a parity position: cut its bit out.
+		s.add(n, eccWord(block, n, k)&^1)
+		n++
+		for ; n < end && n%8 != 0; n++ {
+			s.add(n, eccWord(block, n, k))
+		}
+		for ; n+8 <= end && n*8+64 <= len(block); n += 8 {
+			s.addGroup(block[n*8-8:n*8+64], n, k)
+		}
 		for ; n < end; n++ {
-			var cur uint64
-			if n < nwords {
-				cur = binary.LittleEndian.Uint64(block[n*8:])
-			}
-			w := prev>>down | cur<<up
-			if start {
-				w &^= 1 // the power of two itself is a parity position
-				start = false
-			}
-			prev = cur
-			fold ^= w
-			high ^= uint64(n) & -uint64(bits.OnesCount64(w)&1)
+			s.add(n, eccWord(block, n, k))
 		}
 	}
-	return uint16(high<<6) | lowSyndrome(fold)
+	return s.result()
+}
+
+// eccWord is the position word n of the range of k: the data words n-1 and n.
+func eccWord(block []byte, n, k int) uint64 {
+	w := binary.LittleEndian.Uint64(block[n*8-8:]) >> (62 - uint(k))
+	if n*8 < len(block) {
+		w |= binary.LittleEndian.Uint64(block[n*8:]) << (uint(k) + 2)
+	}
+	return w
+}
+
+// eccSum collects position words.
+type eccSum struct {
+	fold    uint64    // XOR of all words
+	high    uint64    // XOR of the indexes of words (first of a group) with odd parity
+	byIndex [3]uint64 // XOR of the words of groups with bit 0, 1, 2 of the index set
+}
+
+func (s *eccSum) add(n int, w uint64) {
+	s.fold ^= w
+	s.high ^= uint64(n) & -uint64(bits.OnesCount64(w)&1)
+}
+
+// addGroup adds the eight words from n on; data starts with data word n-1.
+func (s *eccSum) addGroup(data []byte, n, k int) {
+	down, up := (62-uint(k))&63, (uint(k)+2)&63
+	_ = data[71]
+	var d [9]uint64
+	for i := range d {
+		d[i] = binary.LittleEndian.Uint64(data[i*8:])
+	}
+	w0, w1 := d[0]>>down|d[1]<<up, d[1]>>down|d[2]<<up
+	w2, w3 := d[2]>>down|d[3]<<up, d[3]>>down|d[4]<<up
+	w4, w5 := d[4]>>down|d[5]<<up, d[5]>>down|d[6]<<up
+	w6, w7 := d[6]>>down|d[7]<<up, d[7]>>down|d[8]<<up
+	s.byIndex[0] ^= w1 ^ w3 ^ w5 ^ w7
+	s.byIndex[1] ^= w2 ^ w3 ^ w6 ^ w7
+	s.byIndex[2] ^= w4 ^ w5 ^ w6 ^ w7
+	s.add(n, w0^w1^w2^w3^w4^w5^w6^w7)
+}
+
+func (s *eccSum) result() uint16 {
+	high := s.high
+	for j, w := range s.byIndex {
+		high ^= uint64(bits.OnesCount64(w)&1) << j
+	}
+	return uint16(high<<6) | lowSyndrome(s.fold)
 }
 
 // firstWord spreads the first 57 data bits over positions 3..63.

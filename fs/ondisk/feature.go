@@ -94,7 +94,8 @@ func roCompat(b uint32) Features { return Features{ROCompat: b} }
 // FeatureNames lists every known feature in bit order.
 var FeatureNames = []Feature{
 	simple("backup-super", compat(FeatureCompatBackupSuper)),
-	simple("strict-journal-super", compat(FeatureCompatJBD2SB)),
+	// mkfs.ocfs2 always sets it and takes no word for it.
+	state("strict-journal-super", compat(FeatureCompatJBD2SB)),
 	state("heartbeat-dev", incompat(FeatureIncompatHeartbeatDev)),
 	state("resize-in-progress", incompat(FeatureIncompatResizeInProgress)),
 	simple("local", incompat(FeatureIncompatLocalMount)),
@@ -136,7 +137,10 @@ func FeatureByName(name string) (Feature, bool) {
 // refused, as are unknown names.
 func ParseFeatures(base Features, list string) (Features, error) {
 	var set, clr Features
-	for word := range strings.FieldsFuncSeq(list, func(r rune) bool { return r == ',' || r == ' ' }) {
+	for word := range strings.SplitSeq(list, ",") {
+		if word == "" {
+			continue
+		}
 		f, ok := FeatureByName(word)
 		if ok && f.User {
 			set = set.Or(f.Set)

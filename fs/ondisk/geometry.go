@@ -56,7 +56,8 @@ func ParseBackupSuper(block []byte, blockSize int, blkno uint64) (*Geometry, err
 }
 
 func parseSuper(block []byte, blockSize int, blkno uint64) (*Geometry, error) {
-	if len(block) != blockSize || blockSize < 1<<MinBlockBits || blockSize > 1<<MaxBlockBits {
+	if len(block) != blockSize || blockSize&(blockSize-1) != 0 ||
+		blockSize < 1<<MinBlockBits || blockSize > 1<<MaxBlockBits {
 		return nil, Corruptf("superblock", blkno, "block of %d bytes with block size %d", len(block), blockSize)
 	}
 	if !HasSignature(block, SigSuper) {
