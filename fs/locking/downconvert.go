@@ -190,16 +190,28 @@ func (r *Resource) openGate(n int) {
 	}
 }
 
+// publish prepares the value block for leaving the level held. mu held.
+func (r *Resource) publish() stackglue.Flags {
+	if !r.props.lvb {
+		return 0
+	}
+	if r.level == stackglue.EX {
+		switch {
+		case r.flags&needsRefresh == 0:
+			r.hooks.FillLVB(r)
+		case !r.LVBValid:
+			// Nobody here looked at what a dead writer left. Passing it on
+			// would make it trusted: a block of zeros has no version.
+			clear(r.LVB[:])
+		}
+	}
+	return stackglue.FlagValBlk
+}
+
 // lower sends the message that gives up what is above to. mu held; released
 // during the call.
 func (r *Resource) lower(to stackglue.Mode) {
-	sf := stackglue.FlagConvert
-	if r.props.lvb {
-		sf |= stackglue.FlagValBlk
-		if r.level == stackglue.EX && r.flags&needsRefresh == 0 {
-			r.hooks.FillLVB(r)
-		}
-	}
+	sf := stackglue.FlagConvert | r.publish()
 	r.mgr.Counters.Lowers.Add(1)
 	r.raisedAt = time.Time{}
 	var err error

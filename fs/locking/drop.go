@@ -44,13 +44,7 @@ func (r *Resource) Drop(ctx context.Context) error {
 			}
 		}
 	}
-	var sf stackglue.Flags
-	if r.props.lvb {
-		sf = stackglue.FlagValBlk
-		if r.level == stackglue.EX && r.flags&needsRefresh == 0 {
-			r.hooks.FillLVB(r)
-		}
-	}
+	sf := r.publish()
 	r.act, r.requested, r.dropErr = actDrop, stackglue.IV, nil
 	r.mgr.Counters.Drops.Add(1)
 	if err := r.call(func(c stackglue.Conn) error { return c.Unlock(&r.Lksb, sf) }); err != nil {

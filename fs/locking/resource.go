@@ -279,7 +279,7 @@ func (r *Resource) grantedSince(to stackglue.Mode, pr, ex uint64) bool {
 // refresh runs Hooks.Refresh if nobody else does and the object needs it.
 // The caller is counted as a holder. mu held; returns with it released.
 func (r *Resource) refresh(ctx context.Context, level stackglue.Mode, f Flags) error {
-	for r.flags&refreshing != 0 || r.flags&needsRefresh != 0 && r.act == actUp {
+	for r.flags&refreshing != 0 || r.flags&needsRefresh != 0 && r.act != actNone {
 		if err := r.waitChange(ctx); err != nil {
 			r.uncount(level)
 			r.mu.Unlock()
