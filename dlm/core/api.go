@@ -113,8 +113,8 @@ func (c *Core) startLock(l *lkb, name []byte) {
 	c.requestLock(r, l)
 }
 
-// Convert changes the mode of a granted lock. lvb is written to the resource if the transition writes (section 4.7's
-// table: from PW or EX to a mode not above) and flags have VALBLK; nil leaves the lock's buffer as it is. flags need
+// Convert changes the mode of a granted lock. lvb is written to the resource if the transition writes (from PW or EX to
+// a mode not above) and flags have VALBLK; it is padded with zeros, and nil leaves the lock's buffer as it is. flags need
 // not contain CONVERT. Errors: ErrBusy if the lock is not granted or has an operation in flight. (Linux dlm_lock with
 // CONVERT.)
 func (c *Core) Convert(id LockID, mode wire.Mode, flags wire.LKF, lvb []byte) error {
@@ -152,8 +152,8 @@ func (c *Core) startConvert(l *lkb, mode wire.Mode, flags wire.LKF, lvb []byte) 
 		c.wantLVB(l)
 	}
 	// Only a value that will be written may enter the buffer: recovery takes buffers of PR holders for the truth.
-	if lvbTable[l.grmode+1][mode+1] == lvbWrite && l.lvb != nil {
-		copy(l.lvb, lvb)
+	if lvbTable[l.grmode+1][mode+1] == lvbWrite {
+		l.setLVB(lvb)
 	}
 	c.convertLock(l.res, l)
 }
@@ -227,8 +227,8 @@ func (c *Core) startUnlock(l *lkb, flags wire.LKF, lvb []byte) {
 	if flags&wire.LKFValBlk != 0 {
 		c.wantLVB(l)
 	}
-	if l.grmode >= wire.PW && l.lvb != nil {
-		copy(l.lvb, lvb)
+	if l.grmode >= wire.PW {
+		l.setLVB(lvb)
 	}
 	c.unlockLock(l.res, l)
 }

@@ -48,6 +48,13 @@ func (c *Core) unlockLVB(r *rsb, l *lkb) {
 	}
 }
 
+// setLVB puts the caller's value into the lock's buffer; nil keeps what is there.
+func (l *lkb) setLVB(v []byte) {
+	if v != nil && l.lvb != nil {
+		clear(l.lvb[copy(l.lvb, v):])
+	}
+}
+
 // takeLVB is the owner's side of a grant by a remote master: extra is the message's LVB. (Linux set_lvb_lock_pc.)
 func (l *lkb) takeLVB(m *wire.Message) {
 	if l.lvb == nil || !l.has(wire.LKFValBlk) {

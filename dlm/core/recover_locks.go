@@ -209,6 +209,9 @@ func (c *Core) recvLock(from int32, in *wire.Rcom) error {
 		return fmt.Errorf("%w: %w", ErrIgnored, err)
 	}
 	b.Result = c.takeLock(from, &b)
+	if b.Result == wire.ResultInval || b.Result == wire.ResultOpNotSupp {
+		b = wire.RcomLockBuf{LkID: b.LkID, Name: b.Name, Result: b.Result, Status: wire.StatusGranted} // echo no nonsense
+	}
 	b.LVB = nil
 	m := c.fillRcom(wire.RcomLockReply)
 	m.ID, m.SeqReply = in.ID, in.Seq
