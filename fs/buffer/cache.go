@@ -260,3 +260,6 @@ func (b *Buf) WriteThrough() error {
 	}
 	return nil
 }
+
+// Limit returns the bound in bytes.
+func (c *Cache) Limit() int { return c.limit * c.geo.BlockSize }

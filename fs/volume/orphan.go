@@ -1,0 +1,407 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/ocfuse/ocfuse/fs/alloc"
+	"github.com/ocfuse/ocfuse/fs/dir"
+	"github.com/ocfuse/ocfuse/fs/extent"
+	"github.com/ocfuse/ocfuse/fs/locking"
+	"github.com/ocfuse/ocfuse/fs/ondisk"
+	"github.com/ocfuse/ocfuse/journal"
+	"github.com/ocfuse/ocfuse/stackglue"
+)
+
+// deleter wipes inodes whose last reference on this node is gone and that may
+// have no name left. It has its own goroutine because a FORGET must not wait
+// for locks.
+type deleter struct {
+	v      *Volume
+	mu     sync.Mutex // guards queue, busy, closed
+	cond   *sync.Cond
+	queue  []*Inode
+	busy   int
+	closed bool
+}
+
+// deleters is how many inodes are wiped at a time.
+const deleters = 2
+
+func (d *deleter) start(v *Volume) {
+	d.v = v
+	d.cond = sync.NewCond(&d.mu)
+	for range deleters {
+		go d.run()
+	}
+}
+
+// add queues an inode with the reference that goes with it.
+func (d *deleter) add(i *Inode) {
+	d.mu.Lock()
+	d.queue = append(d.queue, i)
+	d.mu.Unlock()
+	d.cond.Broadcast()
+}
+
+// wait returns when nothing is queued or being wiped.
+func (d *deleter) wait() {
+	d.mu.Lock()
+	for len(d.queue)+d.busy > 0 {
+		d.cond.Wait()
+	}
+	d.mu.Unlock()
+}
+
+// stop ends the goroutines after the queue has been worked off.
+func (d *deleter) stop() {
+	d.wait()
+	d.mu.Lock()
+	d.closed = true
+	d.mu.Unlock()
+	d.cond.Broadcast()
+}
+
+func (d *deleter) run() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for {
+		for len(d.queue) == 0 && !d.closed {
+			d.cond.Wait()
+		}
+		if len(d.queue) == 0 {
+			return
+		}
+		i := d.queue[0]
+		d.queue = d.queue[1:]
+		d.busy++
+		d.mu.Unlock()
+		d.v.wipeUnused(i)
+		d.mu.Lock()
+		d.busy--
+		d.cond.Broadcast()
+	}
+}
+
+// wipeUnused runs the delete protocol for an inode that nobody uses here, with
+// the caller's reference, which it consumes.
+func (v *Volume) wipeUnused(i *Inode) {
+	s := v.table.shard(i.blkno)
+	s.mu.Lock()
+	if i.refs > 1 { // somebody found it again
+		i.refs--
+		s.mu.Unlock()
+		return
+	}
+	i.loading = make(chan struct{}) // nobody gets it from now on
+	s.mu.Unlock()
+
+	gone, err := v.deleteInode(v.background, i)
+	if err != nil && !errors.Is(err, ErrStale) {
+		v.logf("deleting inode %d: %v; it stays in the orphan directory until the next mount", i.blkno, err)
+		v.fatal(err)
+	}
+	if gone {
+		i.set(stateDeleted)
+	}
+	v.freeInode(i)
+	s.mu.Lock()
+	delete(s.m, i.blkno)
+	close(i.loading)
+	i.refs = 0
+	s.mu.Unlock()
+}
+
+// deleteInode wipes i if it is an orphan that no node uses (OCFS2 format:
+// delete; Linux fs/ocfs2/inode.c, ocfs2_delete_inode). gone tells whether it
+// did.
+func (v *Volume) deleteInode(ctx context.Context, i *Inode) (gone bool, err error) {
+	if v.writable() != nil {
+		return false, nil
+	}
+	if !v.local {
+		if err := v.nfsSync.Lock(ctx, stackglue.PR, 0); err != nil {
+			return false, err
+		}
+		defer v.nfsSync.Unlock(stackglue.PR)
+	}
+	if err := i.wlock(ctx); err != nil {
+		return false, err
+	}
+	defer i.wunlock()
+	orphan, err := i.isOrphan()
+	if err != nil || !orphan {
+		return false, err
+	}
+	mine, err := i.lastUser(ctx)
+	if err != nil || !mine {
+		return false, err
+	}
+	return true, v.wipe(ctx, i)
+}
+
+// isOrphan decides by the dinode.
+func (i *Inode) isOrphan() (bool, error) {
+	b, di, err := i.dinode()
+	if err != nil {
+		return false, err
+	}
+	defer b.Put()
+	const unwanted = ondisk.InodeSystem | ondisk.InodeDioOrphaned
+	return di.HasFlag(ondisk.InodeValid|ondisk.InodeOrphaned) && di.Flags()&unwanted == 0 && di.Links() == 0 && di.Dtime() == 0, nil
+}
+
+// lastUser asks the cluster whether another node has the inode in memory: the
+// OPEN lock can only be had EX if none has it PR. The holder of our own PR is
+// given up for it.
+func (i *Inode) lastUser(ctx context.Context) (bool, error) {
+	if i.v.local {
+		return true, nil
+	}
+	if i.openHeld {
+		i.openHeld = false
+		i.openLock.Unlock(stackglue.PR)
+	}
+	err := i.openLock.Lock(ctx, stackglue.EX, locking.NoQueue)
+	if errors.Is(err, stackglue.ErrAgain) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	i.openLock.Unlock(stackglue.EX)
+	return true, nil
+}
+
+// wipe frees everything an orphan has, and the inode itself. i is write-locked.
+func (v *Volume) wipe(ctx context.Context, i *Inode) error {
+	if err := v.wipeContent(ctx, i); err != nil {
+		return err
+	}
+	return v.freeDinode(ctx, i)
+}
+
+func (v *Volume) wipeContent(ctx context.Context, i *Inode) error {
+	b, di, err := i.dinode()
+	if err != nil {
+		return err
+	}
+	loc, ref, dx := di.XattrLoc(), di.RefcountLoc(), di.DxRoot()
+	fast := di.IsFastSymlink()
+	indexed := di.HasDyn(ondisk.DynIndexedDir)
+	b.Put()
+	switch {
+	case loc != 0:
+		return fmt.Errorf("inode %d has an extended attribute block, removing it: %w", i.blkno, ErrUnsupported)
+	case ref != 0:
+		return fmt.Errorf("inode %d has a refcount tree (reflink), removing it: %w", i.blkno, ErrUnsupported)
+	}
+	if indexed && dx != 0 {
+		if err := v.dropIndex(ctx, i, dx); err != nil {
+			return err
+		}
+	}
+	if i.inlineData() || fast {
+		return nil
+	}
+	return i.removeClusters(ctx, 0, 0, 0)
+}
+
+// dropIndex frees a directory's index: its clusters, then its root.
+func (v *Volume) dropIndex(ctx context.Context, i *Inode, dx uint64) error {
+	root, err := i.meta.Read(dx, ondisk.CheckDxRoot)
+	if err != nil {
+		return err
+	}
+	defer root.Put()
+	r := ondisk.DxRoot(root.Data)
+	d := v.alloc.Dealloc()
+	if !r.IsInline() {
+		if err := v.dropIndexClusters(ctx, i, extent.OfDxRoot(&i.meta, root), d); err != nil {
+			return err
+		}
+	}
+	d.FreeMeta(alloc.MetaBlock{Blkno: dx, Slot: r.SuballocSlot(), Bit: r.SuballocBit(), Loc: r.SuballocLoc()})
+	err = v.transact(ctx, 1, func(tx *journal.Handle) error {
+		c, err := i.begin(tx)
+		if err != nil {
+			return err
+		}
+		c.di.SetDxRoot(0)
+		c.di.SetDynFeatures(c.di.DynFeatures() &^ ondisk.DynIndexedDir)
+		c.finish()
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return d.Run(ctx)
+}
+
+func (v *Volume) dropIndexClusters(ctx context.Context, i *Inode, t extent.Tree, d *alloc.Dealloc) error {
+	for end := uint64(1) << 32; end > 0; {
+		_, credits, err := t.Needs(extent.OpRemove, uint32(end-1))
+		if err != nil {
+			return err
+		}
+		hold, err := v.alloc.TruncLog().Prepare(ctx, removeStep)
+		if err != nil {
+			return err
+		}
+		err = v.transact(ctx, credits+hold.Credits()+1, func(tx *journal.Handle) error {
+			rm, err := i.removeIn(tx, nil, &t, 0, end, d, hold)
+			end = uint64(rm.End)
+			if rm.Done {
+				end = 0
+			}
+			return err
+		})
+		hold.Release()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// freeDinode is the last transaction of a deletion: the orphan entry, the
+// dinode and its bit.
+func (v *Volume) freeDinode(ctx context.Context, i *Inode) error {
+	b, di, err := i.dinode()
+	if err != nil {
+		return err
+	}
+	defer b.Put()
+	od, err := v.sysInode(ondisk.SysOrphanDir, int(di.OrphanedSlot()))
+	if err != nil {
+		return err
+	}
+	if err := od.wlock(ctx); err != nil {
+		return err
+	}
+	defer od.wunlock()
+	mb := alloc.MetaBlock{Blkno: i.blkno, Slot: di.SuballocSlot(), Bit: di.SuballocBit(), Loc: di.SuballocLoc()}
+	free, err := v.alloc.LockInodeFree(ctx, mb.Slot)
+	if err != nil {
+		return err
+	}
+	defer free.Release()
+	return v.transact(ctx, dir.DeleteCredits+free.Credits()+2, func(tx *journal.Handle) error {
+		if err := od.deleteName(tx, []byte(ondisk.OrphanName(i.blkno))); err != nil {
+			return fmt.Errorf("orphan directory of slot %d: %w", di.OrphanedSlot(), err)
+		}
+		if i.attr.IsDir() {
+			od.attr.Links--
+		}
+		if err := od.touchDir(tx, false); err != nil {
+			return err
+		}
+		if err := tx.Write(&b.Block); err != nil {
+			return err
+		}
+		di.SetDtime(uint64(now().Sec))
+		di.SetFlags(di.Flags() &^ (ondisk.InodeValid | ondisk.InodeOrphaned))
+		di.SetLinks(0)
+		return free.Free(tx, mb)
+	})
+}
+
+// recoverOrphans deletes what the orphan directory of a slot holds and nobody
+// uses (Linux fs/ocfs2/journal.c, ocfs2_recover_orphans).
+func (v *Volume) recoverOrphans(ctx context.Context, slot int) error {
+	od, err := v.sysInode(ondisk.SysOrphanDir, slot)
+	if err != nil {
+		return err
+	}
+	names, err := v.orphanNames(ctx, od)
+	if err != nil {
+		return fmt.Errorf("orphan directory of slot %d: %w", slot, err)
+	}
+	for _, o := range names {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := v.recoverOrphan(ctx, od, o); err != nil {
+			return fmt.Errorf("orphan %d of slot %d: %w", o.ino, slot, err)
+		}
+	}
+	return nil
+}
+
+// orphanEntry is a name of an orphan directory.
+type orphanEntry struct {
+	ino  uint64
+	name string
+	dio  bool // an unfinished appending direct write of a kernel node
+}
+
+func (v *Volume) orphanNames(ctx context.Context, od *Inode) ([]orphanEntry, error) {
+	var list []orphanEntry
+	err := v.ReadDir(ctx, od, 0, func(e DirEntry) bool {
+		name := string(e.Name)
+		if name == "." || name == ".." {
+			return true
+		}
+		hex, dio := strings.CutPrefix(name, "dio-")
+		n, err := strconv.ParseUint(hex, 16, 64)
+		if err != nil || n != e.Ino {
+			v.logf("orphan directory %d has a strange entry %q for inode %d; left alone", od.blkno, name, e.Ino)
+			return true
+		}
+		list = append(list, orphanEntry{e.Ino, name, dio})
+		return true
+	})
+	return list, err
+}
+
+func (v *Volume) recoverOrphan(ctx context.Context, od *Inode, o orphanEntry) error {
+	i, err := v.iget(ctx, o.ino, igetNoQueue)
+	if errors.Is(err, stackglue.ErrAgain) || errors.Is(err, ErrStale) {
+		return nil // another node is deleting it, or has
+	}
+	if err != nil {
+		return err
+	}
+	defer i.Put()
+	if o.dio {
+		return v.finishDio(ctx, i, od, o)
+	}
+	i.set(stateMaybeOrphaned)
+	return nil
+}
+
+// finishDio ends an appending direct write that a node died in: the clusters
+// beyond the end of file go, and the mark.
+func (v *Volume) finishDio(ctx context.Context, i, od *Inode, o orphanEntry) error {
+	unlock, err := i.lockData(ctx)
+	if err != nil {
+		return err
+	}
+	defer unlock()
+	if err := i.truncate(ctx, i.attr.Size, func() {}); err != nil {
+		return err
+	}
+	if err := i.removeClusters(ctx, uint32(v.geo.ClustersForBytes(i.attr.Size)), 0, i.attr.Size); err != nil {
+		return err
+	}
+	if err := od.wlock(ctx); err != nil {
+		return err
+	}
+	defer od.wunlock()
+	return v.transact(ctx, dir.DeleteCredits+2, func(tx *journal.Handle) error {
+		c, err := i.begin(tx)
+		if err != nil {
+			return err
+		}
+		c.di.SetFlags(c.di.Flags() &^ ondisk.InodeDioOrphaned)
+		c.finish()
+		if err := od.deleteName(tx, []byte(o.name)); err != nil {
+			return err
+		}
+		return od.touchDir(tx, false)
+	})
+}

@@ -1,0 +1,148 @@
+package volume
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/ocfuse/ocfuse/fs/buffer"
+	"github.com/ocfuse/ocfuse/fs/locking"
+	"github.com/ocfuse/ocfuse/fs/ondisk"
+	"github.com/ocfuse/ocfuse/stackglue"
+)
+
+// Unmount leaves the volume clean (OCFS2 format: clean unmount, in order). The
+// caller has made sure that nobody uses it any more; references that are left
+// are dropped. After an error the slot stays dirty and is recovered by the next
+// mount or another node.
+func (v *Volume) Unmount(ctx context.Context) error {
+	if v.unmounting.Swap(true) {
+		return errors.New("unmounted already")
+	}
+	v.deleter.stop()
+	v.cancel()
+	<-v.timerDone
+	v.background = context.WithoutCancel(ctx)
+	if err := v.recovering.wait(ctx); err != nil {
+		v.logf("unmounting in spite of a failed recovery: %v", err)
+	}
+	if bad := v.trouble.Load(); bad != nil {
+		v.abandon()
+		return *bad
+	}
+	if err := v.leaveSlot(ctx); err != nil {
+		v.abandon()
+		return err
+	}
+	if err := v.conn.Disconnect(ctx); err != nil {
+		return fmt.Errorf("leaving the cluster: %w", err)
+	}
+	return nil
+}
+
+// leaveSlot empties everything the slot owns and gives it up.
+func (v *Volume) leaveSlot(ctx context.Context) error {
+	if err := v.alloc.Shut(ctx); err != nil {
+		return fmt.Errorf("local alloc and truncate log: %w", err)
+	}
+	if err := v.dropInodes(ctx); err != nil {
+		return err
+	}
+	if err := v.superRes.Lock(ctx, stackglue.EX, 0); err != nil {
+		return fmt.Errorf("superblock lock: %w", err)
+	}
+	if err := v.slots.read(); err != nil {
+		return err
+	}
+	v.slots.m.Clear(v.slot)
+	if err := v.slots.write(v.slot); err != nil {
+		return err
+	}
+	v.superRes.Unlock(stackglue.EX)
+	if err := v.dropSystem(ctx); err != nil {
+		return err
+	}
+	if err := v.closeJournal(ctx); err != nil {
+		return err
+	}
+	for _, r := range []*locking.Resource{v.nfsSync, v.renameRes, v.superRes} {
+		if err := r.Drop(ctx); err != nil {
+			return err
+		}
+	}
+	v.locks.Close()
+	return nil
+}
+
+// dropInodes takes every ordinary inode out of memory.
+func (v *Volume) dropInodes(ctx context.Context) error {
+	if err := v.j.FullFlush(ctx); err != nil {
+		return err
+	}
+	for n := range v.table.shards {
+		s := &v.table.shards[n]
+		s.mu.Lock()
+		var list []*Inode
+		for _, i := range s.m {
+			if !i.system {
+				s.unlinkIdle(i)
+				list = append(list, i)
+			}
+		}
+		s.mu.Unlock()
+		for _, i := range list {
+			v.freeInode(i)
+			s.mu.Lock()
+			delete(s.m, i.blkno)
+			s.mu.Unlock()
+		}
+	}
+	return nil
+}
+
+// dropSystem gives the locks of the system inodes back, but for the own
+// journal's.
+func (v *Volume) dropSystem(ctx context.Context) error {
+	if err := v.j.FullFlush(ctx); err != nil {
+		return err
+	}
+	own := v.sysBlkno[sysKey{ondisk.SysJournal, v.slot}]
+	for n := range v.table.shards {
+		for _, i := range v.table.shards[n].m {
+			if i.blkno != own {
+				v.freeInode(i)
+			}
+		}
+	}
+	return nil
+}
+
+// closeJournal empties the log, clears the dirty mark in place and drops the
+// journal's lock, in this order.
+func (v *Volume) closeJournal(ctx context.Context) error {
+	if err := v.j.Close(ctx); err != nil {
+		return fmt.Errorf("journal: %w", err)
+	}
+	close(v.flushC)
+	<-v.flusherDone
+	ji, err := v.sysInode(ondisk.SysJournal, v.slot)
+	if err != nil {
+		return err
+	}
+	m := new(buffer.Meta)
+	m.Init(v.cache)
+	b, err := m.Read(ji.blkno, ondisk.CheckDinode)
+	if err != nil {
+		return err
+	}
+	di := ondisk.Dinode(b.Data)
+	di.SetJournalFlags(di.JournalFlags() &^ journalDirty)
+	err = b.WriteThrough()
+	b.Put()
+	if err != nil {
+		return err
+	}
+	ji.metaLock.Unlock(stackglue.EX)
+	v.dropLocks(ji)
+	return nil
+}
