@@ -271,7 +271,7 @@ func testExclusion(t *testing.T, n []Node, _ []*downs) {
 					wrote[i]++
 				}
 				if rng.Intn(8) == 0 {
-					time.Sleep(time.Duration(rng.Intn(200)) * time.Microsecond)
+					<-time.After(time.Duration(rng.Intn(200)) * time.Microsecond)
 				}
 				mu.Lock()
 				if mode == stackglue.EX {

@@ -164,7 +164,7 @@ func (k *lk) unlock(f stackglue.Flags) {
 // quiet fails if the lock gets a completion soon.
 func (k *lk) quiet(n int) {
 	k.t.Helper()
-	time.Sleep(50 * time.Millisecond)
+	<-time.After(50 * time.Millisecond) // there is no event to wait for: nothing may happen
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.asts >= n {
