@@ -27,6 +27,7 @@ type conn struct {
 	writing    bool   // somebody is in a write; he will take what is in out then
 	closeWrite bool   // half-close when out is empty
 	dead       bool
+	err        error           // why writing failed
 	ends       *sync.WaitGroup // told when the reader ends
 }
 
@@ -35,6 +36,11 @@ func (c *conn) readLoop() {
 	l := c.l
 	buf := make([]byte, readBuffer)
 	err := c.read(buf)
+	l.mu.Lock()
+	if c.err != nil { // TCP tells the reason once, to whoever asks first; then reading looks like a clean end
+		err = c.err
+	}
+	l.mu.Unlock()
 	if err != nil && l.t.ctx.Err() == nil {
 		l.t.cfg.Log(Record{Level: midcomms.Info, Node: l.node, Text: "connection lost", Err: err})
 	}
@@ -95,7 +101,7 @@ func (c *conn) flush() {
 		}
 		l.mu.Lock()
 		if err != nil {
-			c.giveUp()
+			c.giveUp(err)
 			break
 		}
 	}
@@ -125,8 +131,8 @@ func (c *conn) take() bool {
 }
 
 // giveUp is a failed write: nothing more goes out, the reader will see the end too. mu held.
-func (c *conn) giveUp() {
-	c.dead = true
+func (c *conn) giveUp(err error) {
+	c.dead, c.err = true, err
 	c.out = nil
 	_ = c.c.Abort()
 }
@@ -138,7 +144,7 @@ func (c *conn) stall(rest []byte) {
 	l.mu.Lock()
 	l.stats.Stalls++
 	if !ok { // closed meanwhile
-		c.giveUp()
+		c.giveUp(errClosed)
 		c.writing = false
 	}
 	l.mu.Unlock()
@@ -150,7 +156,7 @@ func (c *conn) writeBlocking(rest []byte) {
 		_, err := c.c.Write(rest)
 		l.mu.Lock()
 		if err != nil {
-			c.giveUp()
+			c.giveUp(err)
 		}
 		if err != nil || !c.take() {
 			c.writing = false

@@ -144,7 +144,7 @@ func (n *Node) AddMember(node uint32) error {
 func (n *Node) RemoveMember(node uint32) error {
 	p, err := n.known(node)
 	if err == nil {
-		p.event(func(mc *midcomms.Peer) { mc.MemberRemove() })
+		p.event(func(mc *midcomms.Peer) { mc.MemberRemove(n.now()) })
 	}
 	return err
 }

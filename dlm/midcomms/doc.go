@@ -54,5 +54,6 @@
 //   - An ACK of something never sent is reported and ignored; 6.1 would drop its queue and hang.
 //   - In CLOSED nothing but bare status traffic is taken: numbers are 0 there, always. A FIN that comes again then (our
 //     last ACK was lost) is acknowledged, so that the peer need not wait for its timeout.
+//   - LAST_ACK is left after ShutdownTimeout also by the side that stays; 6.1 stays there until the peer comes back.
 //   - Messages to a 3.1 peer go bare, as in 6.1; the header still says 3.2.
 package midcomms

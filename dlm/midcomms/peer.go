@@ -34,7 +34,7 @@ type Config struct {
 	AckEvery int
 	// AckDelay is how long fewer messages may stay unacknowledged; 0 means DefaultAckDelay.
 	AckDelay time.Duration
-	// ShutdownTimeout bounds the FIN handshake; 0 means DefaultShutdownTimeout.
+	// ShutdownTimeout bounds the FIN handshake, and the wait for the last ACK on the side that stays; 0 means DefaultShutdownTimeout.
 	ShutdownTimeout time.Duration
 }
 
@@ -167,8 +167,8 @@ func (p *Peer) MemberAdd() {
 }
 
 // MemberRemove tells that the peer left one lockspace. If it was the last, and the peer's FIN came already, ours
-// follows.
-func (p *Peer) MemberRemove() {
+// follows. now as for Tick.
+func (p *Peer) MemberRemove(now int64) {
 	if p.users == 0 {
 		p.log(Event{Kind: EvUsers})
 		return
@@ -176,6 +176,15 @@ func (p *Peer) MemberRemove() {
 	if p.users--; p.users == 0 && p.state == CloseWait {
 		p.sendFin()
 		p.setState(LastAck)
+		p.limitLastAck(now)
+	}
+}
+
+// limitLastAck bounds the wait for the last ACK on the side that stays: if it was lost with the connection and the
+// peer is gone for good, we would keep our FIN, and dial, for ever.
+func (p *Peer) limitLastAck(now int64) {
+	if p.state == LastAck && p.shutdownDue == 0 {
+		p.shutdownDue = now + int64(p.cfg.ShutdownTimeout)
 	}
 }
 

@@ -264,7 +264,7 @@ func (w *world) round() {
 	for _, e := range order {
 		s := w.side[e%2]
 		if e < 2 {
-			s.p.MemberRemove()
+			s.p.MemberRemove(w.now)
 		} else if e == 2 || w.rng.Intn(2) == 0 {
 			s.p.Shutdown(w.now)
 		}

@@ -218,6 +218,7 @@ func (p *Peer) receiveAck(next uint32) {
 
 // EndPass tells that no more frames are at hand: an ACK that is due is sent, or its time set. now as for Tick.
 func (p *Peer) EndPass(now int64) {
+	p.limitLastAck(now)
 	switch {
 	case p.dupAck, p.sinceAck >= p.cfg.AckEvery && p.state == Established:
 		p.sendAck()

@@ -137,7 +137,7 @@ func (r *runner) command(w []string) error {
 	case "add":
 		p.MemberAdd()
 	case "remove":
-		p.MemberRemove()
+		p.MemberRemove(r.now)
 	case "up":
 		p.ConnUp()
 	case "down":
