@@ -1,9 +1,12 @@
 package blockdev
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync"
+
+	"golang.org/x/sys/unix"
 )
 
 // FaultFunc is asked before each operation on a Mem; a non-nil error makes the
@@ -163,14 +166,44 @@ func (m *Mem) WriteFile(path string) error {
 	return f.Close()
 }
 
-// LoadMemFile is LoadMem of the file at path.
+// LoadMemFile is LoadMem of the file at path; holes of the file are not read.
 func LoadMemFile(path string) (*Mem, error) {
-	f, err := Open(path, Options{ReadOnly: true, Buffered: true})
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
 	defer f.Close()
-	return LoadMem(f)
+	st, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	m := NewMem(st.Size(), MemOptions{})
+	buf := GetBuf(zeroChunk)
+	defer PutBuf(buf)
+	for off := int64(0); off < m.size; {
+		start, err := f.Seek(off, unix.SEEK_DATA)
+		if errors.Is(err, unix.ENXIO) { // only a hole is left
+			break
+		}
+		if err != nil {
+			return nil, err
+		}
+		end, err := f.Seek(start, unix.SEEK_HOLE)
+		if err != nil {
+			return nil, err
+		}
+		for off = start; off < min(end, m.size); {
+			b := buf[:min(int64(len(buf)), min(end, m.size)-off)]
+			if _, err := f.ReadAt(b, off); err != nil {
+				return nil, err
+			}
+			m.pages.write(b, off)
+			off += int64(len(b))
+		}
+		off = end
+	}
+	m.settle()
+	return m, nil
 }
 
 // SetReadOnly makes writes fail with ErrReadOnly, or work again.
