@@ -13,28 +13,22 @@ import (
 )
 
 // Read fills p from byte offset off of a regular file and returns how much
-// there was. Holes and unwritten extents read as zeros.
-func (v *Volume) Read(ctx context.Context, i *Inode, p []byte, off int64) (int, error) {
-	if err := i.rlock(ctx, locking.Served); err != nil {
+// there was. Holes and unwritten extents read as zeros. It is a served request:
+// the kernel keeps pages locked while it waits. ex reads under META EX: for
+// files that are open for writing on this node, whose cached pages the kernel
+// may dirty without asking.
+func (v *Volume) Read(ctx context.Context, i *Inode, p []byte, off int64, ex bool, done Done) (int, error) {
+	level := stackglue.PR
+	if ex {
+		level = stackglue.EX
+	}
+	if err := i.metaLock.Lock(ctx, level, locking.Served); err != nil {
 		return 0, err
 	}
-	defer i.runlock()
-	if i.attr.IsDir() {
-		return 0, ErrIsDir
-	}
-	return i.readData(p, off)
-}
-
-// ReadEX is Read under META EX: for files that are open for writing on this
-// node, whose cached pages the kernel may dirty without asking. It is a served
-// request as well: pages are locked while it waits.
-func (v *Volume) ReadEX(ctx context.Context, i *Inode, p []byte, off int64) (int, error) {
-	if err := i.metaLock.Lock(ctx, stackglue.EX, locking.Served); err != nil {
-		return 0, err
-	}
-	defer i.metaLock.Unlock(stackglue.EX)
+	defer i.metaLock.Unlock(level)
 	i.mu.RLock()
 	defer i.mu.RUnlock()
+	defer done.call()
 	if i.attr.IsDir() {
 		return 0, ErrIsDir
 	}

@@ -20,7 +20,7 @@ const (
 // Fallocate allocates, punches a hole into, or zeroes [off, off+n).
 // Preallocation behind the end of file with KEEP_SIZE is refused: OCFS2 has no
 // place for it that fsck accepts (INODE_SPARSE_SIZE).
-func (v *Volume) Fallocate(ctx context.Context, i *Inode, mode uint32, off, n int64) error {
+func (v *Volume) Fallocate(ctx context.Context, i *Inode, mode uint32, off, n int64, done Done) error {
 	if err := v.writable(); err != nil {
 		return err
 	}
@@ -35,6 +35,7 @@ func (v *Volume) Fallocate(ctx context.Context, i *Inode, mode uint32, off, n in
 		return err
 	}
 	defer unlock()
+	defer done.call()
 	if !i.attr.IsRegular() {
 		return ErrInvalid
 	}

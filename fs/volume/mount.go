@@ -171,7 +171,7 @@ func (v *Volume) start(ctx context.Context) error {
 	if v.root, err = v.iget(ctx, v.geo.RootBlkno, igetSystem); err != nil {
 		return fmt.Errorf("root directory: %w", err)
 	}
-	if _, err := v.GetAttr(ctx, v.root); err != nil {
+	if err := v.GetAttr(ctx, v.root, nil); err != nil {
 		return fmt.Errorf("root directory: %w", err)
 	}
 	v.startBackground()

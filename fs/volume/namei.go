@@ -17,31 +17,53 @@ import (
 // ErrNotFound: no such name.
 var ErrNotFound = dir.ErrNotFound
 
-// Lookup finds name in directory d. The inode comes with a reference, its
-// attributes, and a dentry lock that keeps the name valid here.
-func (v *Volume) Lookup(ctx context.Context, d *Inode, name []byte) (*Inode, Attr, error) {
+// Give is called with an inode and its attributes, or with nil for a name that
+// does not exist, while the locks that cover them are still held: what the
+// kernel will cache must be on record before it can be revoked. It must not
+// block and may be nil.
+type Give func(i *Inode, a *Attr)
+
+func (g Give) call(i *Inode, a *Attr) {
+	if g != nil {
+		g(i, a)
+	}
+}
+
+// Lookup finds name in directory d. The inode comes with a reference and a
+// dentry lock that keeps the name valid here. For a name that does not exist
+// give is called with nil and the error is ErrNotFound.
+func (v *Volume) Lookup(ctx context.Context, d *Inode, name []byte, give Give) (*Inode, error) {
 	if err := d.rlock(ctx, locking.Served); err != nil {
-		return nil, Attr{}, err
+		return nil, err
 	}
 	defer d.runlock()
 	e, err := d.lookup(name)
 	if err != nil {
-		return nil, Attr{}, err
+		if errors.Is(err, dir.ErrNotFound) {
+			give.call(nil, nil)
+		}
+		return nil, err
 	}
-	i, err := v.iget(ctx, e.Ino, igetServed)
+	return v.Entry(ctx, d, e.Ino, give)
+}
+
+// Entry gets an inode that a name in d refers to, with a reference, a dentry
+// lock and its attributes. The caller holds d: it is Lookup, or runs inside the
+// callback of ReadDir.
+func (v *Volume) Entry(ctx context.Context, d *Inode, ino uint64, give Give) (*Inode, error) {
+	i, err := v.iget(ctx, ino, igetServed)
 	if err != nil {
-		return nil, Attr{}, err
+		return nil, err
 	}
-	if err := i.attach(ctx, d, locking.Served); err != nil {
-		i.Put()
-		return nil, Attr{}, err
+	err = i.attach(ctx, d, locking.Served)
+	if err == nil {
+		err = v.GetAttr(ctx, i, give)
 	}
-	a, err := v.GetAttr(ctx, i)
 	if err != nil {
 		i.Put()
-		return nil, Attr{}, err
+		return nil, err
 	}
-	return i, a, nil
+	return i, nil
 }
 
 // lookup finds a name; d is locked.
@@ -70,14 +92,14 @@ func (v *Volume) Parent(ctx context.Context, d *Inode) (*Inode, error) {
 	return v.iget(ctx, e.Ino, igetServed)
 }
 
-// GetAttr returns the current attributes.
-func (v *Volume) GetAttr(ctx context.Context, i *Inode) (Attr, error) {
+// GetAttr gives the current attributes.
+func (v *Volume) GetAttr(ctx context.Context, i *Inode, give Give) error {
 	if err := i.rlock(ctx, locking.Served); err != nil {
-		return Attr{}, err
+		return err
 	}
-	a := i.attr
+	give.call(i, &i.attr)
 	i.runlock()
-	return a, nil
+	return nil
 }
 
 // DirEntry is one name of a listing.
@@ -108,25 +130,6 @@ func (v *Volume) ReadDir(ctx context.Context, d *Inode, pos uint64, fn func(DirE
 	})
 }
 
-// Entry gets the inode of a name delivered by ReadDir, from within its
-// callback: with a reference, a dentry lock and its attributes, as Lookup.
-func (v *Volume) Entry(ctx context.Context, d *Inode, ino uint64) (*Inode, Attr, error) {
-	i, err := v.iget(ctx, ino, igetServed)
-	if err != nil {
-		return nil, Attr{}, err
-	}
-	err = i.attach(ctx, d, locking.Served)
-	var a Attr
-	if err == nil {
-		a, err = v.GetAttr(ctx, i)
-	}
-	if err != nil {
-		i.Put()
-		return nil, Attr{}, err
-	}
-	return i, a, nil
-}
-
 // NewInode says what to create.
 type NewInode struct {
 	Mode     uint16 // type and permission bits, umask applied
@@ -140,26 +143,26 @@ const maxSymlink = 4095
 
 // Create makes a file, directory, symlink or special file called name in d.
 // The inode comes with a reference.
-func (v *Volume) Create(ctx context.Context, d *Inode, name []byte, n NewInode) (*Inode, Attr, error) {
+func (v *Volume) Create(ctx context.Context, d *Inode, name []byte, n NewInode, give Give) (*Inode, error) {
 	if err := v.writable(); err != nil {
-		return nil, Attr{}, err
+		return nil, err
 	}
 	if len(n.Target) > maxSymlink {
-		return nil, Attr{}, fmt.Errorf("symlink target of %d bytes: %w", len(n.Target), dir.ErrNameTooLong)
+		return nil, fmt.Errorf("symlink target of %d bytes: %w", len(n.Target), dir.ErrNameTooLong)
 	}
 	if err := d.wlock(ctx); err != nil {
-		return nil, Attr{}, err
+		return nil, err
 	}
 	defer d.wunlock()
 	plan, err := d.planNew(name)
 	if err != nil {
-		return nil, Attr{}, err
+		return nil, err
 	}
 	defer plan.Close()
 	inheritGroup(&d.attr, &n)
 	isDir := n.Mode&ondisk.ModeTypeMask == ondisk.ModeDir
 	if isDir && d.attr.Links >= v.geo.LinkMax() {
-		return nil, Attr{}, ErrTooManyLink
+		return nil, ErrTooManyLink
 	}
 	req := v.newRequest(n)
 	req.Meta += plan.Meta
@@ -176,9 +179,9 @@ func (v *Volume) Create(ctx context.Context, d *Inode, name []byte, n NewInode) 
 		return d.touchDir(tx, isDir)
 	})
 	if err != nil {
-		return nil, Attr{}, err
+		return nil, err
 	}
-	return v.publish(i, d)
+	return v.publish(i, d, give)
 }
 
 // createCredits: new dinode, its first blocks, the directory's dinode.
@@ -332,21 +335,22 @@ func (d *Inode) touchDir(tx *journal.Handle, subdir bool) error {
 
 // publish takes the locks of an inode just created and enters it into the
 // table. Its directory is still locked, so no other node has heard of it.
-func (v *Volume) publish(i, d *Inode) (*Inode, Attr, error) {
+func (v *Volume) publish(i, d *Inode, give Give) (*Inode, error) {
 	i.makeRWLock()
 	ctx := v.background
 	if err := i.newLocks(ctx); err != nil {
-		return nil, Attr{}, err
+		return nil, err
 	}
 	if d != nil {
 		if err := i.attach(ctx, d, locking.NewObject); err != nil {
-			return nil, Attr{}, err
+			return nil, err
 		}
 	}
 	if err := v.adopt(i); err != nil {
-		return nil, Attr{}, err
+		return nil, err
 	}
-	return i, i.attr, nil
+	give.call(i, &i.attr)
+	return i, nil
 }
 
 // newLocks takes RW EX, META EX and OPEN PR without holders
@@ -361,12 +365,23 @@ func (i *Inode) newLocks(ctx context.Context) error {
 	return i.openLock.CreateNew(ctx, stackglue.PR)
 }
 
+// Done is called when an operation has its result, before the lock that covers
+// it is released. It must not block and may be nil.
+type Done func()
+
+func (d Done) call() {
+	if d != nil {
+		d()
+	}
+}
+
 // Readlink returns a symlink's target.
-func (v *Volume) Readlink(ctx context.Context, i *Inode) ([]byte, error) {
+func (v *Volume) Readlink(ctx context.Context, i *Inode, done Done) ([]byte, error) {
 	if err := i.rlock(ctx, locking.Served); err != nil {
 		return nil, err
 	}
 	defer i.runlock()
+	defer done.call()
 	if !i.attr.IsSymlink() {
 		return nil, ErrInvalid
 	}
@@ -387,36 +402,40 @@ func (v *Volume) Readlink(ctx context.Context, i *Inode) ([]byte, error) {
 }
 
 // Link adds the name newName in d for inode i.
-func (v *Volume) Link(ctx context.Context, i, d *Inode, newName []byte) (Attr, error) {
+func (v *Volume) Link(ctx context.Context, i, d *Inode, newName []byte, give Give) error {
 	if err := v.writable(); err != nil {
-		return Attr{}, err
+		return err
 	}
 	if err := d.wlock(ctx); err != nil {
-		return Attr{}, err
+		return err
 	}
 	defer d.wunlock()
 	plan, err := d.planNew(newName)
 	if err != nil {
-		return Attr{}, err
+		return err
 	}
 	defer plan.Close()
 	if err := i.wlock(ctx); err != nil {
-		return Attr{}, err
+		return err
 	}
 	defer i.wunlock()
 	switch {
 	case i.attr.IsDir():
-		return Attr{}, ErrPerm
+		return ErrPerm
 	case i.attr.Links == 0 && !i.tmpfile():
-		return Attr{}, ErrNotFound
+		return ErrNotFound
 	case i.attr.Links >= v.geo.LinkMax():
-		return Attr{}, ErrTooManyLink
+		return ErrTooManyLink
 	}
 	if err := i.attach(ctx, d, 0); err != nil {
-		return Attr{}, err
+		return err
 	}
 	if i.attr.Links == 0 {
-		return i.attr, v.linkOrphan(ctx, i, d, plan)
+		err := v.linkOrphan(ctx, i, d, plan)
+		if err == nil {
+			give.call(i, &i.attr)
+		}
+		return err
 	}
 	req := alloc.Request{Meta: plan.Meta, Clusters: uint32(plan.Clusters)}
 	err = v.change(ctx, req, plan.Credits+2, func(tx *journal.Handle, res *alloc.Reservation) error {
@@ -432,5 +451,8 @@ func (v *Volume) Link(ctx context.Context, i, d *Inode, newName []byte) (Attr, e
 		}
 		return d.touchDir(tx, false)
 	})
-	return i.attr, err
+	if err == nil {
+		give.call(i, &i.attr)
+	}
+	return err
 }

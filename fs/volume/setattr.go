@@ -16,16 +16,16 @@ type SetAttr struct {
 	KillPriv     bool  // clear set-id bits (a caller without CAP_FSETID)
 }
 
-// SetAttr changes attributes and returns the new ones.
-func (v *Volume) SetAttr(ctx context.Context, i *Inode, s SetAttr) (Attr, error) {
+// SetAttr changes attributes and gives the new ones.
+func (v *Volume) SetAttr(ctx context.Context, i *Inode, s SetAttr, give Give) error {
 	if err := v.writable(); err != nil {
-		return Attr{}, err
+		return err
 	}
 	if s.Size != nil {
-		return v.setSizeAttr(ctx, i, s)
+		return v.setSizeAttr(ctx, i, s, give)
 	}
 	if err := i.wlock(ctx); err != nil {
-		return Attr{}, err
+		return err
 	}
 	defer i.wunlock()
 	err := v.transact(ctx, 1, func(tx *journal.Handle) error {
@@ -37,37 +37,43 @@ func (v *Volume) SetAttr(ctx context.Context, i *Inode, s SetAttr) (Attr, error)
 		c.finish()
 		return nil
 	})
-	return i.attr, err
+	if err == nil {
+		give.call(i, &i.attr)
+	}
+	return err
 }
 
 // setSizeAttr is SetAttr with a size: it takes the locks of a write.
-func (v *Volume) setSizeAttr(ctx context.Context, i *Inode, s SetAttr) (Attr, error) {
+func (v *Volume) setSizeAttr(ctx context.Context, i *Inode, s SetAttr, give Give) error {
 	unlock, err := i.lockData(ctx)
 	if err != nil {
-		return Attr{}, err
+		return err
 	}
 	defer unlock()
 	switch {
 	case i.attr.IsDir():
-		return Attr{}, ErrIsDir
+		return ErrIsDir
 	case !i.attr.IsRegular():
-		return Attr{}, ErrInvalid
+		return ErrInvalid
 	}
 	if *s.Size < i.attr.Size {
 		b, _, err := i.dinode()
 		if err != nil {
-			return Attr{}, err
+			return err
 		}
 		if !i.inlineData() {
 			err = i.refuseShared(b, uint32(*s.Size>>v.geo.ClusterBits))
 		}
 		b.Put()
 		if err != nil {
-			return Attr{}, err
+			return err
 		}
 	}
 	err = i.truncate(ctx, *s.Size, func() { i.applyAttr(s) })
-	return i.attr, err
+	if err == nil {
+		give.call(i, &i.attr)
+	}
+	return err
 }
 
 // applyAttr changes attr in memory; i is in a transaction.

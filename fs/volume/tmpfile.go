@@ -12,24 +12,24 @@ import (
 // Tmpfile makes a file without a name in the file system of directory d
 // (O_TMPFILE): an orphan from the start, deleted when it is let go, unless
 // Link gives it a name.
-func (v *Volume) Tmpfile(ctx context.Context, d *Inode, n NewInode) (*Inode, Attr, error) {
+func (v *Volume) Tmpfile(ctx context.Context, d *Inode, n NewInode, give Give) (*Inode, error) {
 	if err := v.writable(); err != nil {
-		return nil, Attr{}, err
+		return nil, err
 	}
 	if err := d.rlock(ctx, 0); err != nil {
-		return nil, Attr{}, err
+		return nil, err
 	}
 	err := d.checkDir()
 	inheritGroup(&d.attr, &n)
 	d.runlock()
 	if err != nil {
-		return nil, Attr{}, err
+		return nil, err
 	}
 	// The entry's name is the inode's number, which is not known yet; all such
 	// names have the same length, and so the same needs.
 	var o orphaning
 	if err := v.planOrphan(ctx, ^uint64(0), &o); err != nil {
-		return nil, Attr{}, err
+		return nil, err
 	}
 	defer o.close()
 	o.widen()
@@ -46,10 +46,10 @@ func (v *Volume) Tmpfile(ctx context.Context, d *Inode, n NewInode) (*Inode, Att
 		return o.insert(tx, res, i)
 	})
 	if err != nil {
-		return nil, Attr{}, err
+		return nil, err
 	}
 	i.set(stateMaybeOrphaned | stateTmpfile)
-	return v.publish(i, nil)
+	return v.publish(i, nil, give)
 }
 
 // tmpfile tells whether this node made the inode without a name: the only

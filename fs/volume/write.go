@@ -29,7 +29,7 @@ const (
 
 // Write writes p at off and returns where it went (the offset but for
 // WriteAppend) and how much.
-func (v *Volume) Write(ctx context.Context, i *Inode, p []byte, off int64, f WriteFlags) (at int64, n int, err error) {
+func (v *Volume) Write(ctx context.Context, i *Inode, p []byte, off int64, f WriteFlags, done Done) (at int64, n int, err error) {
 	if err := v.writable(); err != nil {
 		return 0, 0, err
 	}
@@ -38,6 +38,7 @@ func (v *Volume) Write(ctx context.Context, i *Inode, p []byte, off int64, f Wri
 		return 0, 0, err
 	}
 	defer unlock()
+	defer done.call()
 	if !i.attr.IsRegular() {
 		return 0, 0, ErrInvalid
 	}
