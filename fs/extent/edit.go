@@ -310,6 +310,9 @@ func (e *edit) edgesMove() bool {
 
 // claim takes the new blocks. Last in preparation: a claim cannot be undone.
 func (e *edit) claim() error {
+	if left := e.tx.Left(); left < e.nnew {
+		return fmt.Errorf("%s at block %d: %w: %d new nodes, %d left", e.t.kind.what(), e.t.root.Blkno, journal.ErrCredits, e.nnew, left)
+	}
 	for k := range e.nnew {
 		id, err := e.res.ClaimMeta(e.tx)
 		if err != nil {

@@ -161,7 +161,10 @@ func (e *edit) remove(i, j int, cpos uint32, end uint64, buf []Run) (Removal, er
 	if !rem.Done && i == 0 && e.p.isFirst() {
 		rem.End, rem.Done = cpos, true
 	}
-	return rem, e.run()
+	if err := e.run(); err != nil {
+		return Removal{}, err
+	}
+	return rem, nil
 }
 
 // SetFlags changes the flags of the records' parts inside [cpos, cpos+clusters)
@@ -189,7 +192,10 @@ func (t *Tree) Replace(tx *journal.Handle, res MetaSource, cpos, clusters uint32
 		old = append(old, r)
 		return Run{r.Cpos, r.Clusters, flags, blkno + uint64(r.Cpos-cpos)*u}
 	})
-	return old, err
+	if err != nil {
+		return nil, err
+	}
+	return old, nil
 }
 
 // maxChange bounds the records one change rewrites.
@@ -237,5 +243,8 @@ func (t *Tree) change(tx *journal.Handle, res MetaSource, cpos, clusters uint32,
 		e.done()
 		return 0, fmt.Errorf("%s at block %d, cluster %d: %w", t.kind.what(), t.root.Blkno, cpos, ErrHole)
 	}
-	return uint32(next - uint64(cpos)), e.run()
+	if err := e.run(); err != nil {
+		return 0, err
+	}
+	return uint32(next - uint64(cpos)), nil
 }
