@@ -11,6 +11,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	"github.com/ocfuse/ocfuse/dlm/wire/capture"
 )
 
 var rewrite = flag.Bool("rewrite", false, "make testdata/kernel.txt from the captures in OCFUSE_GOLDEN")
@@ -203,17 +205,14 @@ func TestGoldenCaptures(t *testing.T) {
 	}
 	best, total := map[string][]byte{}, 0
 	for _, f := range files {
-		msgs, err := readCapture(f)
-		if err != nil {
-			t.Fatal(err)
-		}
+		msgs := readCapture(t, f)
 		total += len(msgs)
 		kinds := map[string]int{}
 		for _, c := range msgs {
-			checkFrame(t, fmt.Sprintf("%s at %.6f %d->%d", filepath.Base(f), c.at, c.from, c.to), c.frame)
-			k := kind(c.frame)
+			checkFrame(t, fmt.Sprintf("%s at %v %v->%v", filepath.Base(f), c.At, c.From, c.To), c.Data)
+			k := kind(c.Data)
 			if kinds[k]++; best[k] == nil {
-				best[k] = c.frame
+				best[k] = c.Data
 			}
 		}
 		t.Logf("%s: %d messages, %d kinds", filepath.Base(f), len(msgs), len(kinds))
@@ -224,6 +223,20 @@ func TestGoldenCaptures(t *testing.T) {
 	if *rewrite {
 		writeFrames(t, best)
 	}
+}
+
+func readCapture(t *testing.T, path string) []capture.Frame {
+	t.Helper()
+	f, err := os.Open(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	frames, err := capture.Read(f, 21064)
+	if err != nil {
+		t.Fatalf("%s: %v", path, err)
+	}
+	return frames
 }
 
 func writeFrames(t *testing.T, best map[string][]byte) {
