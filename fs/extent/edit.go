@@ -2,13 +2,18 @@ package extent
 
 import (
 	"fmt"
+	"sync"
 
 	"github.com/ocfuse/ocfuse/fs/buffer"
 	"github.com/ocfuse/ocfuse/fs/ondisk"
 	"github.com/ocfuse/ocfuse/journal"
 )
 
-const recSize = 16
+const (
+	recSize = 16
+	// maxChange bounds the records one change rewrites.
+	maxChange = 64
+)
 
 // edit is one change of one leaf: records [i, j) are replaced by recs. It is
 // prepared (may fail, changes nothing) and then applied (cannot fail).
@@ -41,6 +46,18 @@ type edit struct {
 
 	edge [maxNodes]ondisk.ExtentList // rightmost node of each level while applying
 	top  bool                        // the leaf is the rightmost
+
+	store [maxChange + 2]Run // backs recs
+}
+
+var editPool = sync.Pool{New: func() any { return new(edit) }}
+
+// newEdit takes an edit from the pool; done gives it back.
+func newEdit(t *Tree, tx *journal.Handle, res MetaSource) *edit {
+	e := editPool.Get().(*edit)
+	e.t, e.tx, e.res = t, tx, res
+	e.recs = e.store[:0]
+	return e
 }
 
 // newBlock is a claimed extent block.
@@ -49,15 +66,16 @@ type newBlock struct {
 	buf *buffer.Buf
 }
 
-// done gives back every buffer.
+// done gives back every buffer and the edit itself.
 func (e *edit) done() {
 	e.p.release()
 	e.left.release()
 	e.right.release()
-	for k := range e.blocks {
+	for k := range e.nnew {
 		e.blocks[k].buf.Put()
-		e.blocks[k].buf = nil
 	}
+	*e = edit{}
+	editPool.Put(e)
 }
 
 // result is the number of records of the leaf after the change.

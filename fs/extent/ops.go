@@ -14,10 +14,10 @@ func (t *Tree) Insert(tx *journal.Handle, res MetaSource, r Run) error {
 	if err := t.checkRun(r); err != nil {
 		return err
 	}
-	var recs [1]Run
-	recs[0] = r
-	e := edit{t: t, tx: tx, res: res, recs: recs[:], count: int64(r.Clusters)}
+	e := newEdit(t, tx, res)
+	e.recs, e.count = append(e.recs, r), int64(r.Clusters)
 	if err := t.descend(&e.p, r.Cpos); err != nil {
+		e.done()
 		return err
 	}
 	if err := t.settle(tx, &e.p, r); err != nil {
@@ -95,22 +95,29 @@ func (t *Tree) Remove(tx *journal.Handle, res MetaSource, sink MetaSink, cpos, c
 	if end > 1<<32 || cap(buf) == 0 {
 		return Removal{}, fmt.Errorf("%w: removing %d clusters at %d, room for %d runs", ErrRange, clusters, cpos, cap(buf))
 	}
-	e := edit{t: t, tx: tx, res: res, out: sink}
+	e := newEdit(t, tx, res)
+	e.out = sink
 	for end > uint64(cpos) {
 		if err := t.descend(&e.p, uint32(end-1)); err != nil {
+			e.done()
 			return Removal{}, err
 		}
 		i, j := within(e.p.at().l, cpos, end)
 		if i < j {
 			return e.remove(max(i, j-cap(buf)), j, cpos, end, buf[:0])
 		}
-		end = uint64(e.p.start())
-		first := e.p.isFirst()
+		start, first, parent := uint64(e.p.start()), e.p.isFirst(), e.p.n[max(0, e.p.leaf-1)].buf.Blkno
 		e.p.release()
 		if first {
 			break
 		}
+		if start >= end {
+			e.done()
+			return Removal{}, t.corrupt(parent, "cluster %d led to a leaf that begins at %d", end-1, start)
+		}
+		end = start
 	}
+	e.done()
 	return Removal{Runs: buf[:0], End: cpos, Done: true}, nil
 }
 
@@ -127,8 +134,6 @@ func within(l ondisk.ExtentList, cpos uint32, end uint64) (i, j int) {
 // remove cuts [cpos, end) out of records [i, j) of the leaf.
 func (e *edit) remove(i, j int, cpos uint32, end uint64, buf []Run) (Removal, error) {
 	t, s, u := e.t, e.p.at(), uint32(e.t.unit())
-	var keep [2]Run
-	e.recs = keep[:0]
 	e.i, e.j = i, j
 	rem := Removal{End: cpos, Done: true}
 	for k := j - 1; k >= i; k-- {
@@ -198,22 +203,18 @@ func (t *Tree) Replace(tx *journal.Handle, res MetaSource, cpos, clusters uint32
 	return old, nil
 }
 
-// maxChange bounds the records one change rewrites.
-const maxChange = 64
-
 // change applies fn to the parts of consecutive records inside the range.
 func (t *Tree) change(tx *journal.Handle, res MetaSource, cpos, clusters uint32, fn func(Run) Run) (uint32, error) {
 	end := uint64(cpos) + uint64(clusters)
 	if clusters == 0 || end > 1<<32 {
 		return 0, fmt.Errorf("%w: changing %d clusters at %d", ErrRange, clusters, cpos)
 	}
-	e := edit{t: t, tx: tx, res: res}
+	e := newEdit(t, tx, res)
 	if err := t.descend(&e.p, cpos); err != nil {
+		e.done()
 		return 0, err
 	}
 	s, u := e.p.at(), uint32(t.unit())
-	var out [maxChange + 2]Run
-	e.recs = out[:0]
 	e.i, e.j = within(s.l, cpos, end)
 	next := uint64(cpos)
 	for k := e.i; k < e.j && k < e.i+maxChange; k++ {
