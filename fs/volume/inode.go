@@ -40,7 +40,7 @@ type Inode struct {
 	blkno  uint64
 	system bool   // lock names and cluster rules of system inodes
 	gen    uint32 // i_generation; set when loaded, then constant
-	rdev   uint64 // constant
+	typ    uint16 // type bits of the mode; likewise
 
 	meta buffer.Meta
 
@@ -58,7 +58,7 @@ type Inode struct {
 	dents  []*dentry  // dentry locks this node holds for the inode
 
 	// Kernel belongs to the KernelCache: what the kernel knows of the inode.
-	Kernel any
+	Kernel atomic.Value
 
 	// Guarded by the table shard's mutex:
 	refs    int
@@ -73,6 +73,9 @@ func (i *Inode) Number() uint64 { return i.blkno }
 
 // Generation is i_generation: it distinguishes users of one block number.
 func (i *Inode) Generation() uint32 { return i.gen }
+
+// IsDir tells whether the inode is a directory.
+func (i *Inode) IsDir() bool { return i.typ == ondisk.ModeDir || i.isRoot() }
 
 // Volume returns the mount the inode belongs to.
 func (i *Inode) Volume() *Volume { return i.v }
@@ -147,6 +150,7 @@ func (h *metaHooks) Refresh(_ *locking.Resource, lvb *[stackglue.LVBLen]byte, va
 	}
 	if !loaded {
 		i.gen = d.Generation()
+		i.typ = d.Mode() & ondisk.ModeTypeMask
 	}
 	i.attr = loadAttr(d)
 	i.noteLinks()

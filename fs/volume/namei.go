@@ -245,7 +245,7 @@ func (v *Volume) makeInode(tx *journal.Handle, res *alloc.Reservation, d *Inode,
 		return nil, err
 	}
 	i := v.newInode(bit.Blkno, false)
-	i.gen = v.nextGeneration()
+	i.gen, i.typ = v.nextGeneration(), n.Mode&ondisk.ModeTypeMask
 	b := i.meta.New(bit.Blkno)
 	if err := tx.Write(&b.Block); err != nil {
 		b.Put()

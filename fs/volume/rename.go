@@ -27,10 +27,17 @@ type rename struct {
 	orphan       *orphaning
 }
 
+// Moved is what a rename did.
+type Moved struct {
+	Object    *Inode // now called by the new name
+	Target    *Inode // what the new name was before; nil if nothing
+	Exchanged bool   // Target has the old name now; else it lost a link
+}
+
 // Rename moves od/oname to nd/nname (Linux fs/ocfs2/namei.c, ocfs2_rename),
 // with NOREPLACE and EXCHANGE (which Linux' ocfs2 does not offer; on disk an
 // exchange is two entries rewritten).
-func (v *Volume) Rename(ctx context.Context, od *Inode, oname []byte, nd *Inode, nname []byte, flags uint32) error {
+func (v *Volume) Rename(ctx context.Context, od *Inode, oname []byte, nd *Inode, nname []byte, flags uint32, moved func(Moved)) error {
 	if err := v.writable(); err != nil {
 		return err
 	}
@@ -60,10 +67,16 @@ func (v *Volume) Rename(ctx context.Context, od *Inode, oname []byte, nd *Inode,
 	if r.obj == r.target {
 		return nil // two names of one file
 	}
-	if flags&RenameExchange != 0 {
-		return r.exchange(ctx)
+	exchange := flags&RenameExchange != 0
+	if exchange {
+		err = r.exchange(ctx)
+	} else {
+		err = r.move(ctx)
 	}
-	return r.move(ctx)
+	if err == nil && moved != nil {
+		moved(Moved{r.obj, r.target, exchange})
+	}
+	return err
 }
 
 // renameLock takes the cluster-wide rename lock if a directory may change its

@@ -287,3 +287,18 @@ func (v *Volume) Held(blkno uint64) *Inode {
 	}
 	return i
 }
+
+// Ref takes another reference of an inode that the caller holds.
+func (v *Volume) Ref(i *Inode) error {
+	if i == v.root {
+		return nil
+	}
+	s := v.table.shard(i.blkno)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if i.refs == 0 {
+		return fmt.Errorf("inode %d: %w", i.blkno, ErrStale)
+	}
+	i.refs++
+	return nil
+}

@@ -10,20 +10,21 @@ import (
 	"github.com/ocfuse/ocfuse/journal"
 )
 
-// Unlink removes a name that is not a directory's.
-func (v *Volume) Unlink(ctx context.Context, d *Inode, name []byte) error {
-	return v.remove(ctx, d, name, false)
+// Unlink removes a name that is not a directory's. give is called with the
+// inode that lost it, under the locks.
+func (v *Volume) Unlink(ctx context.Context, d *Inode, name []byte, give Give) error {
+	return v.remove(ctx, d, name, false, give)
 }
 
 // Rmdir removes an empty directory.
-func (v *Volume) Rmdir(ctx context.Context, d *Inode, name []byte) error {
-	return v.remove(ctx, d, name, true)
+func (v *Volume) Rmdir(ctx context.Context, d *Inode, name []byte, give Give) error {
+	return v.remove(ctx, d, name, true, give)
 }
 
 // remove takes a name out of d (OCFS2 format: unlink; Linux fs/ocfs2/namei.c,
 // ocfs2_unlink). An inode without names goes to the orphan directory of this
 // node's slot and is wiped when the last user in the cluster is gone.
-func (v *Volume) remove(ctx context.Context, d *Inode, name []byte, isDir bool) error {
+func (v *Volume) remove(ctx context.Context, d *Inode, name []byte, isDir bool, give Give) error {
 	if err := v.writable(); err != nil {
 		return err
 	}
@@ -67,6 +68,9 @@ func (v *Volume) remove(ctx context.Context, d *Inode, name []byte, isDir bool) 
 		}
 		return d.touchDir(tx, false)
 	})
+	if err == nil {
+		give.call(i, &i.attr)
+	}
 	return err
 }
 
