@@ -220,3 +220,31 @@ func lowSyndrome(w uint64) uint16 {
 	}
 	return s
 }
+
+// CheckMatches reports whether the block check at off is right as it stands,
+// without correcting anything.
+func CheckMatches(block []byte, off int) bool {
+	return crcWithout(block, off) == get32(block, off) && eccMatches(block, off)
+}
+
+// eccMatches compares the stored ECC with that of the block, the field taken as
+// zero. The code is linear: the field's own contribution is XOR-ed out.
+func eccMatches(block []byte, off int) bool {
+	ecc := eccOf(block)
+	for bit := off * 8; bit < (off+checkSize)*8; bit++ {
+		if block[bit/8]&(1<<(bit%8)) != 0 {
+			ecc ^= codePosition(bit)
+		}
+	}
+	return ecc == get16(block, off+4)
+}
+
+// codePosition is the position of a data bit: the bit-th number, from 0, of
+// 3, 5, 6, 7, 9, ...: position c has bits.Len(c) powers of two at or below it.
+func codePosition(bit int) uint16 {
+	c := bit + 1 + bits.Len(uint(bit+1))
+	for c-1-bits.Len(uint(c)) < bit {
+		c++
+	}
+	return uint16(c)
+}

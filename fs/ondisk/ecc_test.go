@@ -40,6 +40,9 @@ func TestECCEqualsDefinition(t *testing.T) {
 			if got, want := eccOf(b), slowECC(b); got != want {
 				t.Fatalf("size %d bit %d: position %#x, want %#x", size, bit, got, want)
 			}
+			if got := codePosition(bit); got != slowECC(b) {
+				t.Fatalf("position of bit %d is %#x", bit, got)
+			}
 			if got := flippedBit(eccOf(b), size*8); got != bit {
 				t.Fatalf("size %d: syndrome of bit %d names bit %d", size, bit, got)
 			}
@@ -53,6 +56,9 @@ func TestGoldenBlockChecks(t *testing.T) {
 		for _, gb := range loadGolden(t, bs).blocks {
 			b := append([]byte(nil), gb.data...)
 			off := gb.checkOff()
+			if !CheckMatches(b, off) {
+				t.Errorf("%d: %s %d: check does not match", bs, gb.kind, gb.blkno)
+			}
 			if err := ValidateCheck(b, off); err != nil || !bytes.Equal(b, gb.data) {
 				t.Errorf("%d: %s %d: %v", bs, gb.kind, gb.blkno, err)
 			}
@@ -75,6 +81,9 @@ func TestValidateCorrectsOneBit(t *testing.T) {
 	for bit := range len(gb.data) * 8 {
 		b := append([]byte(nil), gb.data...)
 		b[bit/8] ^= 1 << (bit % 8)
+		if reserved := bit/8-off >= 6 && bit/8-off < 8; CheckMatches(b, off) != reserved {
+			t.Fatalf("bit %d flipped: match %v", bit, !reserved)
+		}
 		err := ValidateCheck(b, off)
 		switch inField := bit/8 - off; {
 		case inField >= 0 && inField < 4: // the stored CRC itself: nothing to compare with
