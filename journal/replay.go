@@ -54,24 +54,25 @@ const replayFeatures = writeFeatures | format.IncompatCsumV2 | format.IncompatCs
 func Replay(ctx context.Context, cfg ReplayConfig) (ReplayResult, error) {
 	r, err := openReplay(cfg)
 	if err != nil || r.res.WasEmpty {
-		return r.result(), err
+		return r.res, err
 	}
 	if err := r.scan(ctx); err != nil {
-		return r.result(), err
+		return r.res, err
 	}
 	r.pickNewest()
 	if err := r.applyRevokes(ctx); err != nil {
-		return r.result(), err
+		return r.res, err
 	}
 	if err := r.writeHome(ctx); err != nil {
-		return r.result(), err
+		return r.res, err
 	}
 	if r.res.Written > 0 {
 		if err := r.cfg.Dev.Flush(); err != nil {
-			return r.result(), fmt.Errorf("flush after replay: %w", err)
+			return r.res, fmt.Errorf("flush after replay: %w", err)
 		}
 	}
-	return r.result(), r.markEmpty()
+	err = r.markEmpty()
+	return r.res, err
 }
 
 // Wipe marks a log empty that needs no replay: mkfs leaves s_start 1 in an empty
@@ -81,13 +82,14 @@ func Replay(ctx context.Context, cfg ReplayConfig) (ReplayResult, error) {
 func Wipe(ctx context.Context, cfg ReplayConfig) (ReplayResult, error) {
 	r, err := openReplay(cfg)
 	if err != nil || r.res.WasEmpty {
-		return r.result(), err
+		return r.res, err
 	}
 	r.wiping = true
 	if err := r.scan(ctx); err != nil {
-		return r.result(), err
+		return r.res, err
 	}
-	return r.result(), r.markEmpty()
+	err = r.markEmpty()
+	return r.res, err
 }
 
 // replayer is the state of one Replay or Wipe.
@@ -152,8 +154,6 @@ func openReplay(cfg ReplayConfig) (*replayer, error) {
 	}
 	return r, nil
 }
-
-func (r *replayer) result() ReplayResult { return r.res }
 
 // markEmpty writes the superblock of an empty log.
 func (r *replayer) markEmpty() error {

@@ -2,9 +2,9 @@ package format
 
 import "fmt"
 
-// Offsets of the journal superblock (log block 0). Everything the journal uses is
-// in its first 512 bytes, so one sector holds it and a write of it is atomic; a
-// log with 512-byte blocks has only these.
+// Offsets of the journal superblock (log block 0; with 512-byte blocks it takes
+// blocks 0 and 1, and s_first is 2). Everything the journal uses is in its first
+// 512 bytes, so one sector holds it and a write of it is atomic.
 const (
 	offBlockSize     = 0x0C
 	offMaxLen        = 0x10
@@ -37,7 +37,7 @@ type Superblock struct {
 	HeaderSequence   uint32    // 08
 	BlockSize        uint32    // 0C s_blocksize, bytes
 	MaxLen           uint32    // 10 s_maxlen: blocks in the log, this one included
-	First            uint32    // 14 s_first: first log block of the ring
+	First            uint32    // 14 s_first: first log block of the ring (mkfs: 1; 2 with 512-byte blocks)
 	Sequence         uint32    // 18 s_sequence: first transaction id expected in the log
 	Start            uint32    // 1C s_start: log block of that transaction; 0: log empty
 	Errno            int32     // 20 s_errno: recorded by an aborted journal
@@ -94,8 +94,8 @@ func (s *Superblock) validate(b []byte, blockSize int, logBlocks uint64) error {
 		return fmt.Errorf("%w: journal superblock claims %d blocks, the journal file has %d", ErrFormat, s.MaxLen, logBlocks)
 	case s.First == 0 || s.First >= s.MaxLen:
 		return fmt.Errorf("%w: journal superblock: first log block %d of %d", ErrFormat, s.First, s.MaxLen)
-	case s.Start != 0 && (s.Start < s.First || s.Start >= s.MaxLen):
-		return fmt.Errorf("%w: journal superblock: log starts at %d, outside %d..%d", ErrFormat, s.Start, s.First, s.MaxLen-1)
+	case s.Start >= s.MaxLen: // below First it may be: mkfs.ocfs2 writes 1, with 512-byte blocks First is 2
+		return fmt.Errorf("%w: journal superblock: log starts at block %d of %d", ErrFormat, s.Start, s.MaxLen)
 	}
 	l, err := NewLayout(blockSize, s.Incompat)
 	if err != nil {
@@ -156,7 +156,7 @@ func (s *Superblock) Put(b []byte) {
 // more than 2^32 blocks.
 func New(blockSize, maxLen uint32, uuid [16]byte, features Incompat) Superblock {
 	return Superblock{
-		Type: TypeSuperblockV2, BlockSize: blockSize, MaxLen: maxLen, First: 1,
+		Type: TypeSuperblockV2, BlockSize: blockSize, MaxLen: maxLen, First: (superSize + blockSize - 1) / blockSize,
 		Sequence: 1, Incompat: features, UUID: uuid, Users: 1,
 	}
 }
