@@ -174,7 +174,8 @@ func (g *guest) join() {
 	g.t.Helper()
 	g.lookups, g.other = map[string]int{}, nil
 	var err error
-	g.node, err = NewNode(Config{Self: g.self, Addr: g.selfAddr, Log: g.logs.add, Link: midcomms.Config{ShutdownTimeout: 20 * time.Second}}, g.deliver)
+	g.node, err = NewNode(Config{Self: g.self, Addr: g.selfAddr, Log: g.logs.add,
+		Link: midcomms.Config{ShutdownTimeout: 20 * time.Second}}, g.deliver)
 	if err == nil {
 		err = g.node.AddPeer(g.peer, g.peerAddr)
 	}

@@ -45,7 +45,6 @@ type link struct {
 	want    bool    // Connect was asked for and there is no connection
 	delay   time.Duration
 	closed  bool // removed or shut down: no new connections
-	ending  *sync.WaitGroup
 	stats   Stats
 }
 

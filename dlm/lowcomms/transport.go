@@ -186,7 +186,8 @@ func (t *Conns) acceptLoop() {
 		}
 		l := t.links.Load().byAddr[c.RemoteAddr()]
 		if l == nil {
-			t.cfg.Log(Record{Level: midcomms.Warn, Text: fmt.Sprintf("connection from %v refused: no node has this address", c.RemoteAddr())})
+			text := fmt.Sprintf("connection from %v refused: no node has this address", c.RemoteAddr())
+			t.cfg.Log(Record{Level: midcomms.Warn, Text: text})
 			_ = c.Abort()
 			continue
 		}

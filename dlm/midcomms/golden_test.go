@@ -3,7 +3,6 @@ package midcomms
 import (
 	"bytes"
 	"fmt"
-	"net/netip"
 	"os"
 	"path/filepath"
 	"testing"
@@ -53,7 +52,7 @@ func (s *stand) Log(ev Event) {
 
 // replay feeds one frame of the capture that self sent or received.
 func (s *stand) replay(f capture.Frame, now int64) {
-	if f.From.As4()[3] == s.peer {
+	if f.From[3] == s.peer {
 		s.p.Receive(f.Data)
 		s.p.EndPass(now)
 		return
@@ -148,7 +147,7 @@ func TestGoldenCaptures(t *testing.T) {
 func pairs(frames []capture.Frame) (out [][2]byte) {
 	seen := map[[2]byte]bool{}
 	for _, f := range frames {
-		p := [2]byte{last(f.From), last(f.To)}
+		p := [2]byte{f.From[3], f.To[3]}
 		if !seen[p] {
 			seen[p] = true
 			out = append(out, p)
@@ -157,14 +156,12 @@ func pairs(frames []capture.Frame) (out [][2]byte) {
 	return out
 }
 
-func last(a netip.Addr) byte { return a.As4()[3] }
-
 func (s *stand) run(file string, frames []capture.Frame) {
 	s.p = New(Config{Self: uint32(s.self), Peer: uint32(s.peer)}, s)
 	s.p.MemberAdd()
 	s.p.ConnUp()
 	for _, f := range frames {
-		from, to := last(f.From), last(f.To)
+		from, to := f.From[3], f.To[3]
 		if !(from == s.self && to == s.peer || from == s.peer && to == s.self) {
 			continue
 		}

@@ -25,14 +25,13 @@ type link struct {
 
 // side is one node.
 type side struct {
-	w       *world
-	i       int
-	p       *Peer
-	send    *link // nil: no sending connection
-	wantUp  bool
-	sent    uint32 // messages accepted by Send
-	got     uint32 // messages delivered
-	statSeq int
+	w      *world
+	i      int
+	p      *Peer
+	send   *link // nil: no sending connection
+	wantUp bool
+	sent   uint32 // messages accepted by Send
+	got    uint32 // messages delivered
 }
 
 type world struct {

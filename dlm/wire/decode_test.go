@@ -183,7 +183,8 @@ func TestStrings(t *testing.T) {
 		(LKFConvert | LKFValBlk | 0x80000000).String(): "CONVERT|VALBLK|0x80000000", LKF(0).String(): "0",
 		MsgType(99).String(): "MSG(99)", RcomType(0).String(): "RCOM(0)", Result(-5).String(): "-5",
 		(RSNodes | RSNodesAll).String(): "NODES|NODES_ALL", LockStatus(7).String(): "status(7)",
-		string(AppendFrame(nil, []byte{1, 2})): "bad frame of 2 bytes: dlm wire: message too short: header.h_version at offset 0: want 16, have 2",
+		string(AppendFrame(nil, []byte{1, 2})): "bad frame of 2 bytes: dlm wire: message too short: " +
+			"header.h_version at offset 0: want 16, have 2",
 	} {
 		if have != want {
 			t.Errorf("%q, want %q", have, want)

@@ -103,7 +103,7 @@ func check(t *testing.T, got []Frame, node byte, want [][]byte) {
 	t.Helper()
 	var n [3]int
 	for _, f := range got {
-		if f.From.As4()[3] != node {
+		if f.From[3] != node {
 			continue
 		}
 		if f.Conn < 1 || f.Conn > 2 || n[f.Conn] >= len(want) || !bytes.Equal(f.Data, want[n[f.Conn]]) {

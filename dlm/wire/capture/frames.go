@@ -4,7 +4,6 @@ import (
 	"encoding/binary"
 	"fmt"
 	"io"
-	"net/netip"
 	"sort"
 	"time"
 )
@@ -19,7 +18,7 @@ const (
 // Frame is one message of a capture, wrapped or bare.
 type Frame struct {
 	At       time.Duration // since the first packet, when its last byte was seen
-	From, To netip.Addr
+	From, To Addr
 	Conn     int // number of the TCP connection, from 1
 	Data     []byte
 }
@@ -27,7 +26,7 @@ type Frame struct {
 // Read returns every complete DLM message of a capture in the order it was complete. Only connections with port on
 // one side are looked at. A stream that is no DLM stream is an error.
 func Read(r io.Reader, port uint16) ([]Frame, error) {
-	c := collector{port: port, halves: map[[2]netip.AddrPort]*half{}}
+	c := collector{port: port, halves: map[[2]endpoint]*half{}}
 	err := readSegments(r, c.segment)
 	return c.frames, err
 }
@@ -43,12 +42,12 @@ type half struct {
 type collector struct {
 	port   uint16
 	conns  int
-	halves map[[2]netip.AddrPort]*half
+	halves map[[2]endpoint]*half
 	frames []Frame
 }
 
 func (c *collector) segment(s segment) error {
-	if s.src.Port() != c.port && s.dst.Port() != c.port {
+	if s.src.port != c.port && s.dst.port != c.port {
 		return nil
 	}
 	h := c.half(s)
@@ -59,13 +58,13 @@ func (c *collector) segment(s segment) error {
 	for len(h.buf) >= headerSize {
 		n := int(binary.LittleEndian.Uint16(h.buf[lengthAt:]))
 		if n < headerSize || n > maxFrame {
-			return fmt.Errorf("%w: at %v, connection %d, %v to %v: h_length %d is not in %d..%d", ErrFormat, s.at, h.conn, s.src,
-				s.dst, n, headerSize, maxFrame)
+			return fmt.Errorf("%w: at %v, connection %d, %v to %v: h_length %d is not in %d..%d", ErrFormat, s.at, h.conn,
+				s.src.addr, s.dst.addr, n, headerSize, maxFrame)
 		}
 		if len(h.buf) < n {
 			break
 		}
-		c.frames = append(c.frames, Frame{At: s.at, From: s.src.Addr(), To: s.dst.Addr(), Conn: h.conn, Data: h.buf[:n:n]})
+		c.frames = append(c.frames, Frame{At: s.at, From: s.src.addr, To: s.dst.addr, Conn: h.conn, Data: h.buf[:n:n]})
 		h.buf = h.buf[n:]
 	}
 	return nil
@@ -73,7 +72,7 @@ func (c *collector) segment(s segment) error {
 
 // half finds the direction of a segment; a SYN begins a new one and has no data (nil).
 func (c *collector) half(s segment) *half {
-	key, back := [2]netip.AddrPort{s.src, s.dst}, [2]netip.AddrPort{s.dst, s.src}
+	key, back := [2]endpoint{s.src, s.dst}, [2]endpoint{s.dst, s.src}
 	h := c.halves[key]
 	if s.flags&flagSyn == 0 {
 		if h == nil {
@@ -90,7 +89,7 @@ func (c *collector) half(s segment) *half {
 	return nil
 }
 
-func (c *collector) begin(key, back [2]netip.AddrPort, next uint32) *half {
+func (c *collector) begin(key, back [2]endpoint, next uint32) *half {
 	h := &half{next: next, late: map[uint32][]byte{}}
 	if o := c.halves[back]; o != nil {
 		h.conn = o.conn

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net/netip"
 	"time"
 )
 
@@ -17,10 +16,22 @@ var ErrFormat = errors.New("not a usable capture")
 // maxPacket bounds the length of one packet, bytes.
 const maxPacket = 256 << 10
 
+// Addr is an IPv4 address.
+type Addr [4]byte
+
+// String returns the dotted form.
+func (a Addr) String() string { return fmt.Sprintf("%d.%d.%d.%d", a[0], a[1], a[2], a[3]) }
+
+// endpoint is one side of a TCP connection.
+type endpoint struct {
+	addr Addr
+	port uint16
+}
+
 // segment is a TCP segment.
 type segment struct {
 	at       time.Duration // since the first packet
-	src, dst netip.AddrPort
+	src, dst endpoint
 	seq      uint32
 	flags    byte
 	data     []byte
@@ -132,9 +143,8 @@ func tcpSegment(b []byte, link uint32, skip int) (s segment, ok bool) {
 	if off < 20 || off > len(t) {
 		return s, false
 	}
-	src, dst := netip.AddrFrom4([4]byte(b[12:16])), netip.AddrFrom4([4]byte(b[16:20]))
-	s.src = netip.AddrPortFrom(src, binary.BigEndian.Uint16(t))
-	s.dst = netip.AddrPortFrom(dst, binary.BigEndian.Uint16(t[2:]))
+	s.src = endpoint{Addr(b[12:16]), binary.BigEndian.Uint16(t)}
+	s.dst = endpoint{Addr(b[16:20]), binary.BigEndian.Uint16(t[2:])}
 	s.seq, s.flags, s.data = binary.BigEndian.Uint32(t[4:]), t[13], t[off:]
 	return s, true
 }
