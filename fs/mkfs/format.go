@@ -47,7 +47,7 @@ func (b *builder) write(ctx context.Context, dev blockdev.Device, o Options) err
 			return err
 		}
 	}
-	for _, step := range []func() error{w.clear, w.zero, w.groups, w.metadata, dev.Flush, w.supers, dev.Flush} {
+	for _, step := range []func() error{w.clear, w.zero, w.groups, w.metadata, dev.Flush, w.supers} {
 		if err := step(); err != nil {
 			return fmt.Errorf("format: %w", err)
 		}
@@ -236,6 +236,7 @@ func (w *writer) supers() error {
 	if err := w.dev.Flush(); err != nil {
 		return err
 	}
+	// Durable by itself, and all else was flushed: nothing is left to fail.
 	if err := w.dev.WriteFUA(w.b.superblock(ondisk.SuperBlkno), g.ByteOfBlock(ondisk.SuperBlkno)); err != nil {
 		return err
 	}
