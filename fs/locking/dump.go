@@ -54,13 +54,15 @@ func (r *Resource) dump() Dump {
 	return d
 }
 
-// NameString returns the lock's name for humans: binary dentry lock names
-// (OCFS2 locking: 'N', 16 hex digits, NUL, 8 bytes inode number) are spelled
-// out as Linux prints them.
-func (r *Resource) NameString() string {
-	n := r.NameBytes()
+// NameString returns the lock's name for humans.
+func (r *Resource) NameString() string { return DisplayName(r.NameBytes()) }
+
+// DisplayName spells a lock name out for humans: binary dentry lock names
+// (OCFS2 locking: 'N', 16 hex digits, NUL, 8 bytes inode number) as Linux
+// prints them.
+func DisplayName(n []byte) string {
 	if len(n) >= 26 && n[0] == byte(Dentry) && n[17] == 0 {
 		return fmt.Sprintf("%s%08x", n[:17], n[18:26])
 	}
-	return fmt.Sprintf("%s", n)
+	return string(n)
 }

@@ -29,6 +29,7 @@ func (i *Inode) dentry(parent uint64) *dentry {
 	}
 	d := &dentry{i: i, parent: parent}
 	d.res = i.v.locks.NewResource(locking.Dentry, locking.DentryName(parent, i.blkno), (*dentryHooks)(d))
+	d.res.Data = i
 	i.dents = append(i.dents, d)
 	return d
 }

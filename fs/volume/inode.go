@@ -83,6 +83,20 @@ func (i *Inode) Volume() *Volume { return i.v }
 // MetaLevel returns the level at which META is cached, for status and tests.
 func (i *Inode) MetaLevel() stackglue.Mode { return i.metaLock.Level() }
 
+// SystemName is the name of a system inode in the system directory, "//name"
+// as debugfs.ocfs2 writes it; "" for others.
+func (i *Inode) SystemName() string {
+	if !i.system || i.isRoot() {
+		return ""
+	}
+	for key, blkno := range i.v.sysBlkno {
+		if blkno == i.blkno {
+			return "//" + ondisk.SystemInodeName(key.kind, key.slot)
+		}
+	}
+	return ""
+}
+
 // isRoot tells whether it is the root directory.
 func (i *Inode) isRoot() bool { return i.blkno == i.v.geo.RootBlkno }
 
@@ -98,8 +112,10 @@ func (v *Volume) newInode(blkno uint64, system bool) *Inode {
 		gen = v.geo.FSGeneration
 	}
 	i.metaLock = v.locks.NewResource(locking.Meta, locking.Name(locking.Meta, blkno, gen), (*metaHooks)(i))
+	i.metaLock.Data = i
 	if !system {
 		i.openLock = v.locks.NewResource(locking.Open, locking.Name(locking.Open, blkno, 0), nil)
+		i.openLock.Data = i
 	}
 	return i
 }
@@ -107,6 +123,7 @@ func (v *Volume) newInode(blkno uint64, system bool) *Inode {
 // makeRWLock makes the RW resource, whose name needs the generation.
 func (i *Inode) makeRWLock() {
 	i.rwLock = i.v.locks.NewResource(locking.RW, locking.Name(locking.RW, i.blkno, i.gen), nil)
+	i.rwLock.Data = i
 }
 
 // dinode returns the dinode block; the caller holds META and mu.

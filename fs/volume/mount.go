@@ -262,10 +262,19 @@ func (v *Volume) startAlloc(ctx context.Context, dirty bool) error {
 // startBackground starts what runs beside the callers.
 func (v *Volume) startBackground() {
 	v.deleter.start(v)
+	go func() {
+		if _, err := v.alloc.Statfs(v.background); err != nil && v.background.Err() == nil {
+			v.logf("counting free space: %v", err)
+		}
+	}()
 	v.timerDone = make(chan struct{})
 	go v.timer()
-	if !v.opts.ReadOnly {
-		go v.recoverOffline()
+	if v.opts.ReadOnly {
+		return
+	}
+	go v.recoverOffline()
+	if !v.local {
+		go v.orphanScan()
 	}
 }
 

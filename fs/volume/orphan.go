@@ -168,7 +168,10 @@ func (i *Inode) lastUser(ctx context.Context) (bool, error) {
 	}
 	err := i.openLock.Lock(ctx, stackglue.EX, locking.NoQueue)
 	if errors.Is(err, stackglue.ErrAgain) {
-		return false, nil
+		// Another node has it open and will delete it. Ours must be gone
+		// before META is: the next node to try must not find it, or all of
+		// them might leave the deletion to each other.
+		return false, i.openLock.Drop(ctx)
 	}
 	if err != nil {
 		return false, err

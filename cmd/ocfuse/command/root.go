@@ -59,8 +59,14 @@ one volume at the same time.`,
 	root.SetErr(e.Err)
 	logOpts.register(root.PersistentFlags())
 	root.AddCommand(
+		newMkfsCommand(e),
 		newVersionCommand(e),
 		newManCommand(e),
+		newMountCommand(e),
+		newUmountCommand(e),
+		newStatusCommand(e),
+		newLocksCommand(e),
+		newMembersCommand(e),
 	)
 	return root
 }

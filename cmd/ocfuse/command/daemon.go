@@ -1,0 +1,127 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"syscall"
+
+	"github.com/ocfuse/ocfuse/cmd/ocfuse/control"
+)
+
+// readyEnv names the descriptor on which a background node says that it is
+// ready. The parent waits for one byte; an end without it is a failure.
+const readyEnv = "OCFUSE_READY_FD"
+
+// daemonize starts this program again in the background with --foreground and
+// returns when the mount is ready or has failed. The child's messages until
+// then are shown; afterwards they go to a log file in the runtime directory.
+func daemonize(ctx context.Context, e *Env, device, mnt string) error {
+	point, err := control.MountPoint(mnt)
+	if err != nil {
+		return &ExitError{ExitMountUsage, err}
+	}
+	sock, err := control.SocketPath(point)
+	if err != nil {
+		return err
+	}
+	logPath := strings.TrimSuffix(sock, ".sock") + ".log"
+	log, err := os.OpenFile(logPath, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
+	if err != nil {
+		return fmt.Errorf("log file: %w", err)
+	}
+	defer log.Close()
+	start, err := log.Seek(0, io.SeekEnd)
+	if err != nil {
+		return err
+	}
+	r, w, err := os.Pipe()
+	if err != nil {
+		return err
+	}
+	defer r.Close()
+	self, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	if abs, err := filepath.Abs(device); err == nil {
+		device = abs
+	}
+	cmd := exec.Command(self, backgroundArgs(os.Args[1:], device, point)...)
+	cmd.Dir = "/"
+	cmd.Stdout, cmd.Stderr = log, log
+	cmd.ExtraFiles = []*os.File{w}
+	cmd.Env = append(os.Environ(), readyEnv+"=3")
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := cmd.Start(); err != nil {
+		w.Close()
+		return &ExitError{ExitMountSystem, err}
+	}
+	w.Close()
+	return awaitReady(ctx, e, cmd, r, logPath, start)
+}
+
+// backgroundArgs are the arguments of the node: those given, with paths that
+// do not depend on the working directory.
+func backgroundArgs(args []string, device, mnt string) []string {
+	out := append([]string(nil), args...)
+	n := len(out)
+	for k, last := n-1, 2; k >= 0 && last > 0; k-- {
+		if strings.HasPrefix(out[k], "-") {
+			continue
+		}
+		switch {
+		case last == 2 && filepath.Base(out[k]) == filepath.Base(mnt):
+			out[k], last = mnt, 1
+		case last == 1 && filepath.Base(out[k]) == filepath.Base(device):
+			out[k], last = device, 0
+		}
+	}
+	return append(out, "--foreground")
+}
+
+func awaitReady(ctx context.Context, e *Env, cmd *exec.Cmd, r *os.File, logPath string, start int64) error {
+	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
+	defer stop()
+	var b [1]byte
+	if _, err := io.ReadFull(r, b[:]); err == nil {
+		return cmd.Process.Release()
+	}
+	err := cmd.Wait()
+	showLog(e, logPath, start)
+	var exit *exec.ExitError
+	if errors.As(err, &exit) && exit.ExitCode() > 0 {
+		return &ExitError{exit.ExitCode(), errors.New("the mount failed, see above")}
+	}
+	return &ExitError{ExitMountFailed, fmt.Errorf("the node ended before it was ready: %v", err)}
+}
+
+// showLog repeats what the background node said.
+func showLog(e *Env, path string, from int64) {
+	f, err := os.Open(path)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	if _, err := f.Seek(from, io.SeekStart); err == nil {
+		_, _ = io.Copy(e.Err, f)
+	}
+}
+
+// notifyReady tells a waiting parent that the mount can be used.
+func notifyReady() {
+	fd, err := strconv.Atoi(os.Getenv(readyEnv))
+	if err != nil {
+		return
+	}
+	f := os.NewFile(uintptr(fd), "ready")
+	_, _ = f.Write([]byte{1}) // the parent may have been killed
+	_ = f.Close()
+	_ = os.Unsetenv(readyEnv)
+}

@@ -1,0 +1,218 @@
+package command
+
+import (
+	"errors"
+	"fmt"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"github.com/ocfuse/ocfuse/cmd/ocfuse/node"
+	"github.com/ocfuse/ocfuse/fs/blockdev"
+	"github.com/ocfuse/ocfuse/fs/fuse/kcache"
+	"github.com/ocfuse/ocfuse/fs/ondisk"
+	"github.com/ocfuse/ocfuse/fs/volume"
+	"github.com/ocfuse/ocfuse/stacks/clusterconf"
+
+	_ "github.com/ocfuse/ocfuse/stacks/local" // the stacks that are linked in
+)
+
+type mountOptions struct {
+	node       int
+	config     string
+	timeouts   string
+	stack      string
+	membership string
+	members    string
+	options    []string
+	foreground bool
+	debugFuse  bool
+}
+
+func newMountCommand(e *Env) *cobra.Command {
+	var o mountOptions
+	cmd := &cobra.Command{
+		Use:   "mount [flags] DEVICE MOUNTPOINT",
+		Short: "mount a volume as one node of its cluster",
+		Long: `mount joins the volume's cluster as one node and mounts the volume. The mount
+point appears when the volume is ready: the node has joined, and its own and dead
+nodes' journals are replayed. The node then runs in the background until umount.
+
+The cluster stack is the one the volume is labelled for: "local" for volumes made
+with mkfs -M local, "dlm" for the label pcmk.`,
+		Args: cobra.ExactArgs(2),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runMount(cmd, e, o, args[0], args[1])
+		},
+	}
+	f := cmd.Flags()
+	f.IntVar(&o.node, "node", -1, "this node's `number` in the cluster configuration")
+	f.StringVar(&o.config, "config", "", "cluster configuration `file` (default /etc/ocfs2/cluster.conf)")
+	f.StringVar(&o.timeouts, "timeouts", "", "`file` with the cluster's timeouts (default /etc/default/o2cb)")
+	f.StringVar(&o.stack, "stack", "", "cluster `stack`, if it must differ from the volume's label")
+	f.StringVar(&o.membership, "membership", "disk", "who decides about membership: `disk` (heartbeats) or manual")
+	f.StringVar(&o.members, "members", "", "first members with --membership manual, such as \"1 2\"")
+	f.StringArrayVarP(&o.options, "options", "o", nil, "mount `options`, separated by commas, as of mount.ocfs2(8) and mount(8)")
+	f.BoolVar(&o.foreground, "foreground", false, "stay in the foreground and log to stderr; this process is the node")
+	f.BoolVar(&o.debugFuse, "debug-fuse", false, "log every FUSE request")
+	return cmd
+}
+
+func runMount(cmd *cobra.Command, e *Env, o mountOptions, device, mnt string) error {
+	mo, err := parseMountOptions(o.options)
+	if err != nil {
+		return &ExitError{ExitMountUsage, err}
+	}
+	if !o.foreground {
+		return daemonize(cmd.Context(), e, device, mnt)
+	}
+	cfg, err := o.nodeConfig(e, mo, device, mnt)
+	if err != nil {
+		return err
+	}
+	cfg.Ready = notifyReady
+	if !cmd.Flags().Changed("log-level") {
+		e.Log.SetLevel(logrus.InfoLevel) // a node tells its story
+	}
+	return node.Run(cmd.Context(), cfg)
+}
+
+// nodeConfig turns flags into a node's configuration.
+func (o mountOptions) nodeConfig(e *Env, mo parsedOptions, device, mnt string) (node.Config, error) {
+	cfg := node.Config{Device: device, MountPoint: mnt, Log: e.Log}
+	cfg.Fuse = mo.fuse
+	cfg.Fuse.Debug = o.debugFuse
+	cfg.Volume = mo.volume
+	cfg.Volume.Stack = o.stack
+	stack, err := o.stackOf(device)
+	if err != nil {
+		return cfg, err
+	}
+	if stack == "local" {
+		return cfg, nil // --node, --config and --membership mean nothing there
+	}
+	return cfg, o.cluster(e, &cfg)
+}
+
+// stackOf finds the stack the mount will use, from the label if it was not
+// chosen.
+func (o mountOptions) stackOf(device string) (string, error) {
+	if o.stack != "" {
+		return o.stack, nil
+	}
+	dev, err := blockdev.Open(device, blockdev.Options{ReadOnly: true})
+	if err != nil {
+		return "", err
+	}
+	defer dev.Close()
+	g, _, err := ondisk.FindSuper(dev)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", device, err)
+	}
+	return volume.StackFor(g)
+}
+
+// cluster fills in what cluster stacks need.
+func (o mountOptions) cluster(e *Env, cfg *node.Config) error {
+	if o.node < 0 {
+		return &ExitError{ExitMountUsage, errors.New("which node is this? give --node N, its number in cluster.conf")}
+	}
+	c, notes, err := clusterconf.Load(clusterconf.Options{Config: o.config, Timeouts: o.timeouts})
+	if err != nil {
+		return &ExitError{ExitMountUsage, err}
+	}
+	for _, n := range notes {
+		e.Log.Warn(n)
+	}
+	if _, ok := c.Node(uint32(o.node)); !ok {
+		return &ExitError{ExitMountUsage, fmt.Errorf("node %d is not in the cluster configuration", o.node)}
+	}
+	cfg.Volume.Conn.Node, cfg.Volume.Conn.Cluster = uint32(o.node), c
+	cfg.Volume.Conn.Options = map[string]string{"membership": o.membership, "members": o.members}
+	return nil
+}
+
+// parsedOptions is what -o means.
+type parsedOptions struct {
+	volume volume.Options
+	fuse   kcache.MountConfig
+}
+
+// ignoredOptions are known and need nothing done: they are defaults here, or
+// meant for mount(8) itself.
+var ignoredOptions = map[string]bool{
+	"rw": true, "defaults": true, "auto": true, "noauto": true, "user": true, "nouser": true, "users": true, "_netdev": true,
+	"nofail": true, "relatime": true, "noatime": true, "nodiratime": true, "async": true, "nointr": true, "intr": true,
+	"heartbeat=local": true, "heartbeat=none": true, "data=ordered": true, "barrier=1": true, "localalloc": true,
+	"coherency=full": true, "acl": false, "user_xattr": false, "dev": true, "suid": true, "exec": true, "allow_other": true,
+}
+
+// refusedOptions are options of mount.ocfs2 that change what is promised, and
+// that this program does not offer.
+var refusedOptions = map[string]string{
+	"data=writeback":       "file data is always written before the metadata that names it",
+	"barrier=0":            "writes would not survive a power cut",
+	"coherency=buffered":   "direct writes of several nodes would not be ordered",
+	"acl":                  "POSIX ACLs are not supported yet",
+	"user_xattr":           "extended attributes are not supported yet",
+	"usrquota":             "quotas are not supported yet",
+	"grpquota":             "quotas are not supported yet",
+	"inode64":              "inode numbers beyond 32 bits are not supported yet",
+	"localflocks":          "locks that hold on one node only are not supported yet",
+	"journal_async_commit": "asynchronous commits are not supported",
+}
+
+// parseMountOptions understands the option names of mount.ocfs2(8) and
+// mount(8).
+func parseMountOptions(lists []string) (parsedOptions, error) {
+	p := parsedOptions{volume: volume.Options{Slot: -1}}
+	for _, opt := range strings.Split(strings.Join(lists, ","), ",") {
+		if err := p.option(strings.TrimSpace(opt)); err != nil {
+			return p, err
+		}
+	}
+	return p, nil
+}
+
+func (p *parsedOptions) option(opt string) error {
+	if why, ok := refusedOptions[opt]; ok {
+		return fmt.Errorf("mount option %s: %s", opt, why)
+	}
+	if opt == "" || ignoredOptions[opt] || strings.HasPrefix(opt, "x-") || strings.HasPrefix(opt, "comment=") {
+		return nil
+	}
+	key, val, _ := strings.Cut(opt, "=")
+	num, numErr := strconv.Atoi(val)
+	switch key {
+	case "ro":
+		p.volume.ReadOnly = true
+	case "nosuid":
+		p.fuse.NoSuid = true
+	case "nodev":
+		p.fuse.NoDev = true
+	case "noexec":
+		p.fuse.NoExec = true
+	case "commit":
+		p.volume.CommitInterval = time.Duration(num) * time.Second
+	case "preferred_slot":
+		p.volume.Slot = num
+	case "localalloc":
+		p.volume.LocalAllocBits = num
+	case "errors":
+		if val != "remount-ro" && val != "continue" {
+			return fmt.Errorf("mount option %s: errors always make the mount read-only, never stop the host", opt)
+		}
+		numErr = nil
+	case "cluster_stack", "atime_quantum", "resv_level", "dir_resv_level", "fsname", "subtype":
+		numErr = nil
+	default:
+		return fmt.Errorf("mount option %q is not known", opt)
+	}
+	if strings.Contains(opt, "=") && numErr != nil {
+		return fmt.Errorf("mount option %s: %q is not a number", key, val)
+	}
+	return nil
+}

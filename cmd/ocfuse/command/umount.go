@@ -1,0 +1,50 @@
+package command
+
+import (
+	"errors"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
+
+	"github.com/ocfuse/ocfuse/cmd/ocfuse/control"
+	"github.com/ocfuse/ocfuse/cmd/ocfuse/node"
+)
+
+func newUmountCommand(e *Env) *cobra.Command {
+	var force bool
+	cmd := &cobra.Command{
+		Use:   "umount MOUNTPOINT",
+		Short: "unmount a volume and leave its cluster",
+		Long: `umount takes the mount away and returns when the node has left its cluster
+cleanly. umount(8) and SIGTERM to the node do the same, without the waiting.
+
+The mount point of a node that died is detached.`,
+		Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			err := control.Call(cmd.Context(), args[0], "umount", node.UmountArgs{Force: force}, nil)
+			if errors.Is(err, control.ErrDeadNode) || errors.Is(err, control.ErrNoNode) {
+				return umountStale(e, args[0], err)
+			}
+			return err
+		},
+	}
+	cmd.Flags().BoolVarP(&force, "force", "f", false, "unmount though it is in use; programs that use it get errors")
+	return cmd
+}
+
+// umountStale detaches the mount of a node that died.
+func umountStale(e *Env, mnt string, cause error) error {
+	point, err := control.MountPoint(mnt)
+	if err != nil {
+		return err
+	}
+	at, ok, err := control.MountAt(point)
+	if err != nil {
+		return err
+	}
+	if !ok || at.Type != "fuse.ocfuse" {
+		return cause
+	}
+	e.Log.Warnf("the node at %s has died; detaching its mount. Other nodes, or the next mount, recover it", point)
+	return unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+}

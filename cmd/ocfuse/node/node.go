@@ -1,0 +1,166 @@
+package node
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"golang.org/x/sys/unix"
+
+	"github.com/ocfuse/ocfuse/cmd/ocfuse/control"
+	"github.com/ocfuse/ocfuse/fs/blockdev"
+	"github.com/ocfuse/ocfuse/fs/fuse"
+	"github.com/ocfuse/ocfuse/fs/fuse/kcache"
+	"github.com/ocfuse/ocfuse/fs/volume"
+)
+
+// Config says what to mount where.
+type Config struct {
+	Device, MountPoint string
+	Volume             volume.Options
+	Fuse               kcache.MountConfig // Dir, Source, Logf are filled in
+	Log                *logrus.Logger
+	// Ready is called once the mount can be used.
+	Ready func()
+	// LeaveTimeout bounds a clean leave; 0: none.
+	LeaveTimeout time.Duration
+}
+
+// Node is a running node.
+type Node struct {
+	cfg   Config
+	mnt   string // cleaned mount point
+	start time.Time
+	state atomic.Value // string
+
+	v *volume.Volume // set before state "mounted"
+	m *kcache.Mount
+
+	leave chan error    // what asked for the end: nil for an unmount that happened
+	gone  chan struct{} // closed when the node has left
+	mu    sync.Mutex    // guards err
+	err   error         // outcome of leaving
+}
+
+// Run joins, mounts, serves, and leaves. It returns nil after a clean leave.
+func Run(ctx context.Context, cfg Config) error {
+	mnt, err := control.MountPoint(cfg.MountPoint)
+	if err != nil {
+		return err
+	}
+	n := &Node{cfg: cfg, mnt: mnt, start: time.Now(), leave: make(chan error, 4), gone: make(chan struct{})}
+	n.state.Store("joining")
+	if err := n.clearStale(); err != nil {
+		return err
+	}
+	srv, err := control.Listen(mnt, n.handle)
+	if err != nil {
+		return err
+	}
+	err = n.run(ctx)
+	n.mu.Lock()
+	n.err = err
+	n.mu.Unlock()
+	close(n.gone)
+	return errors.Join(err, srv.Close())
+}
+
+// clearStale detaches the mount of a node that died; whatever else is mounted
+// there is refused.
+func (n *Node) clearStale() error {
+	at, ok, err := control.MountAt(n.mnt)
+	if err != nil || !ok || at.Type != "fuse."+subtype {
+		return err
+	}
+	err = control.Call(context.Background(), n.mnt, "ping", nil, nil)
+	if err == nil {
+		return fmt.Errorf("%s: %s is mounted there already", n.mnt, at.Source)
+	}
+	if !errors.Is(err, control.ErrDeadNode) && !errors.Is(err, control.ErrNoNode) {
+		return err
+	}
+	n.cfg.Log.Warnf("%s is the mount point of a node that died; detaching it", n.mnt)
+	if err := unix.Unmount(n.mnt, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+		return fmt.Errorf("detaching the stale mount at %s: %w", n.mnt, err)
+	}
+	return nil
+}
+
+// subtype makes the mount's type fuse.ocfuse.
+const subtype = "ocfuse"
+
+func (n *Node) run(ctx context.Context) error {
+	dev, err := blockdev.Open(n.cfg.Device, blockdev.Options{Claim: blockdev.ClaimShared})
+	if err != nil {
+		return err
+	}
+	defer dev.Close()
+	if w := dev.Warning(); w != "" {
+		n.cfg.Log.Warn(w)
+	}
+	opts := n.cfg.Volume
+	opts.Logf = n.cfg.Log.Infof
+	if n.v, err = volume.Mount(ctx, dev, opts); err != nil {
+		return fmt.Errorf("%s: %w", n.cfg.Device, err)
+	}
+	fc := n.cfg.Fuse
+	fc.Dir, fc.Source, fc.Subtype, fc.Logf = n.mnt, n.cfg.Device, subtype, n.cfg.Log.Warnf
+	fc.ReadOnly = fc.ReadOnly || opts.ReadOnly
+	fc.Locks = !n.v.Local()
+	if n.m, err = fuse.Mount(n.v, fc); err != nil {
+		return errors.Join(err, n.unmountVolume())
+	}
+	served := make(chan struct{})
+	go func() { n.m.Serve(); close(served) }()
+	if err := n.m.Server.WaitMount(); err != nil {
+		return errors.Join(err, n.m.Unmount(true), n.unmountVolume())
+	}
+	n.state.Store("mounted")
+	n.cfg.Log.Infof("node %d: %s mounted at %s, slot %d, stack %s", n.v.Node(), n.cfg.Device, n.mnt, n.v.Slot(), n.v.Stack())
+	if n.cfg.Ready != nil {
+		n.cfg.Ready()
+	}
+	n.serve(ctx, served)
+	n.state.Store("leaving")
+	return n.unmountVolume()
+}
+
+// serve returns when the mount is gone.
+func (n *Node) serve(ctx context.Context, served chan struct{}) {
+	select {
+	case <-served:
+		return
+	case <-ctx.Done():
+	}
+	n.cfg.Log.Info("asked to end: unmounting")
+	if err := n.m.Unmount(false); err != nil {
+		n.cfg.Log.Warnf("%v: detaching it; programs that still use it get errors", err)
+		n.force()
+	}
+	<-served
+}
+
+// force takes the mount away under its users.
+func (n *Node) force() {
+	if err := n.m.Unmount(true); err != nil {
+		n.cfg.Log.Errorf("%v", err)
+	}
+}
+
+func (n *Node) unmountVolume() error {
+	ctx := context.Background()
+	if n.cfg.LeaveTimeout > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, n.cfg.LeaveTimeout)
+		defer cancel()
+	}
+	if err := n.v.Unmount(ctx); err != nil {
+		return fmt.Errorf("leaving %s: %w", n.cfg.Device, err)
+	}
+	n.cfg.Log.Infof("left %s cleanly", n.cfg.Device)
+	return nil
+}
