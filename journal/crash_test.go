@@ -6,8 +6,10 @@ import (
 	"encoding/binary"
 	"fmt"
 	"math/rand/v2"
+	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"testing"
 
 	"github.com/ocfuse/ocfuse/journal/format"
@@ -101,11 +103,16 @@ const (
 // lossy drops what a planted bug omits. The zero value drops nothing.
 type lossy struct {
 	*memDev
-	noFlush, noFUA bool
+	noCommitFlush bool  // the flush before a commit block
+	noHomeFlush   bool  // the flush between home writes and the move of the log tail
+	noFUA         bool  // durability of commit blocks and superblocks
+	homeOff       int64 // where home blocks begin
 }
 
 func (l lossy) Flush() error {
-	if l.noFlush {
+	last := l.ops[len(l.ops)-1]
+	home := last.off >= l.homeOff
+	if (home && l.noHomeFlush) || (!home && l.noCommitFlush) {
 		return nil
 	}
 	return l.memDev.Flush()
@@ -122,7 +129,7 @@ func (l lossy) WriteFUA(p []byte, off int64) error {
 func newCrashScript(t testing.TB, seed uint64, v testVolume, img []byte, bug lossy) *crashScript {
 	t.Helper()
 	s := &crashScript{t: t, rng: rand.New(rand.NewPCG(seed, 7)), dev: newMemDev(img)}
-	bug.memDev = s.dev
+	bug.memDev, bug.homeOff = s.dev, int64(v.home(0))*int64(v.bs)
 	cfg := v.config(bug)
 	cfg.HomeWriters = 1
 	var err error
@@ -304,16 +311,19 @@ func runCrash(t testing.TB, seed uint64, v testVolume, lives, steps int, bug los
 }
 
 func TestCrash(t *testing.T) {
-	seeds, steps := uint64(12), 60
+	seeds := uint64(6) // OCFUSE_CRASH_SEEDS=500 is a soak of hours
+	if s, err := strconv.ParseUint(os.Getenv("OCFUSE_CRASH_SEEDS"), 10, 64); err == nil {
+		seeds = s
+	}
 	if testing.Short() {
-		seeds, steps = 3, 30
+		seeds = 2
 	}
 	for seed := range seeds {
 		v := crashVolume(512<<(seed%2), format.Incompat64Bit*format.Incompat(seed/2%2))
 		if seed%3 == 0 {
 			v.seq = 0xFFFFFFF0 // the sequence wraps in the middle
 		}
-		if err := runCrash(t, seed, v, 4, steps, lossy{}); err != nil {
+		if err := runCrash(t, seed, v, 3, 30, lossy{}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -322,7 +332,9 @@ func TestCrash(t *testing.T) {
 // TestCrashNoticesBugs: the test above fails if the journal's flushes or FUA writes
 // are left out; else it would prove nothing.
 func TestCrashNoticesBugs(t *testing.T) {
-	for name, bug := range map[string]lossy{"no flush": {noFlush: true}, "no FUA": {noFUA: true}} {
+	for name, bug := range map[string]lossy{
+		"no commit flush": {noCommitFlush: true}, "no home flush": {noHomeFlush: true}, "no FUA": {noFUA: true},
+	} {
 		t.Run(name, func(t *testing.T) {
 			for seed := range uint64(5) {
 				if err := runCrash(t, seed, crashVolume(512, 0), 1, 40, bug); err != nil {

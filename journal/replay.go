@@ -189,9 +189,9 @@ func (w *logReader) block(pos, ahead uint32) ([]byte, error) {
 	bs := uint32(w.log.bs)
 	if w.n == 0 || pos < w.pos || pos >= w.pos+w.n {
 		if w.buf == nil {
-			w.buf = w.alloc(readWindow)
+			w.buf = w.alloc(int(min(readWindow, int64(w.ring.end)*w.log.bs)))
 		}
-		off, k := w.log.run(pos, min(max(ahead, 1), readWindow/bs, w.ring.end-pos))
+		off, k := w.log.run(pos, min(max(ahead, 1), uint32(len(w.buf))/bs, w.ring.end-pos))
 		w.n = 0
 		if _, err := w.dev.ReadAt(w.buf[:k*bs], off); err != nil {
 			return nil, fmt.Errorf("read %d log blocks at %d: %w", k, off, err)
