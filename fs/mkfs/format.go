@@ -32,7 +32,7 @@ func FormatPlan(ctx context.Context, dev blockdev.Device, p *Plan, o Options) er
 	if dev.ReadOnly() {
 		return fmt.Errorf("format: %w", blockdev.ErrReadOnly)
 	}
-	b, err := newBuilder(p, o.Identity.fill())
+	b, err := newBuilder(p, o.Identity.Fill())
 	if err != nil {
 		return err
 	}
@@ -55,8 +55,8 @@ func (b *builder) write(ctx context.Context, dev blockdev.Device, o Options) err
 	return nil
 }
 
-// fill chooses the zero fields.
-func (id Identity) fill() Identity {
+// Fill chooses the zero fields.
+func (id Identity) Fill() Identity {
 	var r [32]byte
 	rand.Read(r[:]) // never fails
 	if id.UUID == [16]byte{} {

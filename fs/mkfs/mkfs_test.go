@@ -359,14 +359,14 @@ func TestRefusals(t *testing.T) {
 
 // TestIdentity: zero fields are chosen anew each time, given ones are kept.
 func TestIdentity(t *testing.T) {
-	a, b := Identity{}.fill(), Identity{}.fill()
+	a, b := Identity{}.Fill(), Identity{}.Fill()
 	if a.UUID == b.UUID || a.Generation == 0 || a.DxSeed == b.DxSeed || a.Time.IsZero() {
 		t.Errorf("%+v, %+v", a, b)
 	}
 	if a.UUID[6]>>4 != 4 || a.UUID[8]>>6 != 2 {
 		t.Errorf("not a version 4 uuid: %x", a.UUID)
 	}
-	if got := b.fill(); got != b {
+	if got := b.Fill(); got != b {
 		t.Errorf("%+v became %+v", b, got)
 	}
 }

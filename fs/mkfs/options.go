@@ -61,9 +61,9 @@ const (
 // Cluster names the cluster that may mount the volume. The zero value is classic
 // o2cb: any o2cb cluster with local heartbeat.
 type Cluster struct {
-	Stack           string // "o2cb", "pcmk" or "cman"
-	Name            string // at most 16 bytes; letters and digits for o2cb
-	GlobalHeartbeat bool   // o2cb only
+	Stack           string `json:"stack"`            // "o2cb", "pcmk" or "cman"
+	Name            string `json:"name"`             // at most 16 bytes; letters and digits for o2cb
+	GlobalHeartbeat bool   `json:"global_heartbeat"` // o2cb only
 }
 
 // Identity is what makes two volumes of the same options different. Zero fields are

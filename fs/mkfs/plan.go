@@ -36,8 +36,8 @@ type Plan struct {
 	ExtentGroups int             `json:"extent_groups"` // groups in each extent allocator
 	Label        string          `json:"label"`
 	Cluster      Cluster         `json:"cluster"`
-	Features     ondisk.Features `json:"features"`
-	FeatureNames []string        `json:"feature_names"`
+	Features     ondisk.Features `json:"-"`
+	FeatureNames []string        `json:"features"`
 }
 
 // NewPlan applies the sizing rules of mkfs.ocfs2 to a device of size bytes with

@@ -29,14 +29,13 @@ type mkfsOptions struct {
 	mkfs.Options
 	blockSize, clusterSize, journal, uuid, mount, level, typ string
 
-	noBackup, noDiscard            bool
-	force, yes, quiet, dryRun      bool
-	verbose, json                  bool
-	heartbeatWait, heartbeatPeriod time.Duration
+	noBackup, noDiscard       bool
+	force, yes, quiet, dryRun bool
+	verbose, json             bool
 }
 
 func newMkfsCommand(e *Env) *cobra.Command {
-	o := mkfsOptions{heartbeatWait: heartbeatWait, heartbeatPeriod: heartbeatStep}
+	var o mkfsOptions
 	cmd := &cobra.Command{
 		Use:   "mkfs [flags] DEVICE [BLOCKS]",
 		Short: "Make an OCFS2 volume",
@@ -82,7 +81,7 @@ func (o *mkfsOptions) register(cmd *cobra.Command) {
 	f.BoolVarP(&o.yes, "yes", "x", false, "overwrite without a question")
 	f.BoolVarP(&o.dryRun, "dry-run", "n", false, "only print what would be made")
 	f.BoolVarP(&o.quiet, "quiet", "q", false, "print nothing but errors")
-	f.BoolVarP(&o.verbose, "verbose", "v", false, "print more")
+	f.BoolVarP(&o.verbose, "verbose", "v", false, "print the feature words and the generation, too")
 	addJSON(cmd, &o.json)
 }
 
@@ -120,6 +119,9 @@ func (o *mkfsOptions) parse(args []string) error {
 			return fmt.Errorf("--uuid %q: want 32 hexadecimal digits, as 2A4D1C581FAA42A1A41D26EFC90C1315", o.uuid)
 		}
 		copy(o.Identity.UUID[:], raw)
+		if o.Identity.UUID == [16]byte{} {
+			return fmt.Errorf("--uuid %q: not all zeros", o.uuid)
+		}
 	}
 	if o.noBackup {
 		o.Features = strings.TrimPrefix(o.Features+",nobackup-super", ",")
@@ -198,11 +200,15 @@ func (o *mkfsOptions) run(ctx context.Context, e *Env, path string) error {
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
+	o.Identity = o.Identity.Fill()
 	if !o.quiet && !o.json {
-		printPlan(e.Out, plan)
+		o.printPlan(e.Out, plan)
 	}
 	if o.dryRun {
 		return o.result(e, path, plan)
+	}
+	if o.uuid != "" && !o.quiet {
+		fmt.Fprintln(e.Err, "Warning: two volumes with one uuid take each other's locks. Be sure that it is not in use.")
 	}
 	if err := o.mayOverwrite(ctx, e, path, dev, old); err != nil {
 		return err
@@ -242,7 +248,7 @@ func (o *mkfsOptions) mayOverwrite(ctx context.Context, e *Env, path string, dev
 		if why := old.InUse(); why != "" {
 			return fmt.Errorf("%s holds an OCFS2 volume that may be in use: %s. Unmount it everywhere, or use --force if it is not", path, why)
 		}
-		nodes, err := old.Beating(ctx, dev, o.heartbeatWait, o.heartbeatPeriod)
+		nodes, err := old.Beating(ctx, dev, heartbeatWait, heartbeatStep)
 		if err != nil {
 			return fmt.Errorf("watch the heartbeat of %s: %w", path, err)
 		}
@@ -274,8 +280,9 @@ func (o *mkfsOptions) result(e *Env, path string, p *mkfs.Plan) error {
 		return printJSON(e.Out, struct {
 			Device string     `json:"device"`
 			DryRun bool       `json:"dry_run"`
+			UUID   string     `json:"uuid"`
 			Plan   *mkfs.Plan `json:"volume"`
-		}{path, o.dryRun, p})
+		}{path, o.dryRun, fmt.Sprintf("%X", o.Identity.UUID), p})
 	}
 	if !o.quiet && !o.dryRun {
 		fmt.Fprintln(e.Out, "mkfs successful")
@@ -284,13 +291,17 @@ func (o *mkfsOptions) result(e *Env, path string, p *mkfs.Plan) error {
 }
 
 // printPlan prints the sizes as mkfs.ocfs2 does.
-func printPlan(w io.Writer, p *mkfs.Plan) {
+func (o *mkfsOptions) printPlan(w io.Writer, p *mkfs.Plan) {
 	if c := p.Cluster; c.Stack != "" {
 		fmt.Fprintf(w, "Cluster stack: %s\nCluster name: %s\n", c.Stack, c.Name)
 	} else if p.Features.Incompat&ondisk.FeatureIncompatLocalMount == 0 {
 		fmt.Fprintln(w, "Cluster stack: classic o2cb")
 	}
-	fmt.Fprintf(w, "Label: %s\nFeatures: %s\n", p.Label, strings.Join(p.FeatureNames, " "))
+	fmt.Fprintf(w, "Label: %s\nUUID: %X\nFeatures: %s\n", p.Label, o.Identity.UUID, strings.Join(p.FeatureNames, " "))
+	if o.verbose {
+		fmt.Fprintf(w, "Feature words: compat %#x incompat %#x ro_compat %#x\nGeneration: %#x\n",
+			p.Features.Compat, p.Features.Incompat, p.Features.ROCompat, o.Identity.Generation)
+	}
 	fmt.Fprintf(w, "Block size: %d\nCluster size: %d\n", p.BlockSize, p.ClusterSize)
 	fmt.Fprintf(w, "Volume size: %d (%d clusters) (%d blocks)\n", uint64(p.Clusters)*uint64(p.ClusterSize), p.Clusters, p.Blocks)
 	fmt.Fprintf(w, "Extent allocator groups: %d\nJournal size: %d\nNode slots: %d\n", p.ExtentGroups, p.JournalSize, p.Slots)
