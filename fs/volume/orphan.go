@@ -251,7 +251,7 @@ func (v *Volume) dropIndexClusters(ctx context.Context, i *Inode, t extent.Tree,
 		if err != nil {
 			return err
 		}
-		hold, err := v.alloc.TruncLog().Prepare(ctx, removeStep)
+		hold, err := v.alloc.TruncLog().Prepare(ctx, v.removeStep())
 		if err != nil {
 			return err
 		}

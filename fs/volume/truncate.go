@@ -141,8 +141,11 @@ func (i *Inode) overwriteZeros(off, n, dev int64) error {
 	return i.overwrite(z, off, dev)
 }
 
-// removeStep bounds the records one transaction removes.
-const removeStep = 64
+// maxRemoveStep bounds the records one transaction removes.
+const maxRemoveStep = 64
+
+// removeStep is that bound for this volume: the truncate log must hold them.
+func (v *Volume) removeStep() int { return min(maxRemoveStep, v.geo.TruncCount()) }
 
 // removeClusters unmaps [cpos, cpos+n) (n 0: to the end) from the right, each
 // transaction consistent. When the range reaches to the end of the file, size
@@ -196,7 +199,7 @@ func (i *Inode) removeSome(ctx context.Context, cpos uint32, end uint64, toEnd b
 	if err != nil {
 		return 0, err
 	}
-	hold, err := v.alloc.TruncLog().Prepare(ctx, removeStep)
+	hold, err := v.alloc.TruncLog().Prepare(ctx, v.removeStep())
 	if err != nil {
 		return 0, err
 	}
@@ -228,9 +231,9 @@ func (i *Inode) removeSome(ctx context.Context, cpos uint32, end uint64, toEnd b
 
 // removeIn unmaps one leaf's part and logs the freed clusters.
 func (i *Inode) removeIn(tx *journal.Handle, res *alloc.Reservation, t *extent.Tree, cpos uint32, end uint64, d *alloc.Dealloc, hold *alloc.TruncHold) (extent.Removal, error) {
-	var runs [removeStep]extent.Run
+	var runs [maxRemoveStep]extent.Run
 	n := uint32(end - uint64(cpos)) // 0 for the whole key space, as Remove wants it
-	rm, err := t.Remove(tx, res, d, cpos, n, runs[:0])
+	rm, err := t.Remove(tx, res, d, cpos, n, runs[:0:i.v.removeStep()])
 	if err != nil {
 		return rm, err
 	}
