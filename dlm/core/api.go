@@ -114,7 +114,8 @@ func (c *Core) startLock(l *lkb, name []byte) {
 }
 
 // Convert changes the mode of a granted lock. lvb is written to the resource if the transition writes (from PW or EX to
-// a mode not above) and flags have VALBLK; it is padded with zeros, and nil leaves the lock's buffer as it is. flags need
+// a mode not above) and flags have VALBLK; it is padded with zeros, and nil writes the value last
+// read or written again, unless that was marked invalid. flags need
 // not contain CONVERT. Errors: ErrBusy if the lock is not granted or has an operation in flight. (Linux dlm_lock with
 // CONVERT.)
 func (c *Core) Convert(id LockID, mode wire.Mode, flags wire.LKF, lvb []byte) error {
@@ -154,6 +155,7 @@ func (c *Core) startConvert(l *lkb, mode wire.Mode, flags wire.LKF, lvb []byte) 
 	// Only a value that will be written may enter the buffer: recovery takes buffers of PR holders for the truth.
 	if lvbTable[l.grmode+1][mode+1] == lvbWrite {
 		l.setLVB(lvb)
+		l.keepInvalid(lvb)
 	}
 	c.convertLock(l.res, l)
 }
@@ -190,7 +192,7 @@ func (c *Core) Unlock(id LockID, flags wire.LKF, lvb []byte) error {
 	}
 	c.stats.Unlocks++
 	if l.is(lfDeferred) {
-		return c.forceDeferred(l, flags)
+		return c.forceDeferred(l, flags, lvb)
 	}
 	if flags&wire.LKFForceUnlock != 0 {
 		if done, err := c.forceOverlap(l); done || err != nil {
@@ -222,6 +224,7 @@ func (c *Core) forceOverlap(l *lkb) (done bool, err error) {
 }
 
 func (c *Core) startUnlock(l *lkb, flags wire.LKF, lvb []byte) {
+	idle := l.queue() == wire.StatusGranted && l.waitType == 0
 	l.exflags |= flags
 	l.sbflags = 0
 	if flags&wire.LKFValBlk != 0 {
@@ -229,6 +232,11 @@ func (c *Core) startUnlock(l *lkb, flags wire.LKF, lvb []byte) {
 	}
 	if l.grmode >= wire.PW {
 		l.setLVB(lvb)
+		l.keepInvalid(lvb)
+	} else if !idle {
+		// The operation in flight may have been granted PW or EX without our knowing. The buffer is not a value then,
+		// and must not be written.
+		l.exflags &^= wire.LKFValBlk
 	}
 	c.unlockLock(l.res, l)
 }

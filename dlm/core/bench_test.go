@@ -15,6 +15,8 @@ func (d *discard) Send(int32, *wire.Message)          { d.sent++ }
 func (d *discard) SendRcom(int32, *wire.Rcom)         { d.sent++ }
 func (d *discard) Complete(*Completion)               { d.asts++ }
 func (d *discard) Block(*Blocking)                    {}
+func (d *discard) MemberAdded(int32)                  {}
+func (d *discard) MemberRemoved(int32)                {}
 func (d *discard) RecoverPrep()                       {}
 func (d *discard) RecoverSlot(Slot)                   {}
 func (d *discard) RecoverDone([]Slot, uint16, uint32) {}

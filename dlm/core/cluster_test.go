@@ -59,6 +59,7 @@ type node struct {
 	gen     uint32
 	slotsRe []Slot // RecoverSlot
 	prep    int
+	peers   []int32 // MemberAdded, and negative MemberRemoved
 }
 
 func (n *node) Send(to int32, m *wire.Message) {
@@ -86,8 +87,10 @@ func (n *node) Block(cb *Blocking) {
 	n.events[cb.ID] = append(n.events[cb.ID], e)
 	n.byData[cb.Data] = append(n.byData[cb.Data], e)
 }
-func (n *node) RecoverPrep()       { n.prep++ }
-func (n *node) RecoverSlot(s Slot) { n.slotsRe = append(n.slotsRe, s) }
+func (n *node) MemberAdded(id int32)   { n.peers = append(n.peers, id) }
+func (n *node) MemberRemoved(id int32) { n.peers = append(n.peers, -id) }
+func (n *node) RecoverPrep()           { n.prep++ }
+func (n *node) RecoverSlot(s Slot)     { n.slotsRe = append(n.slotsRe, s) }
 func (n *node) RecoverDone(slots []Slot, our uint16, gen uint32) {
 	n.done++
 	n.slots, n.ourSlot, n.gen = append([]Slot(nil), slots...), our, gen

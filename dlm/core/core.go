@@ -94,6 +94,10 @@ type Effects interface {
 	Complete(cb *Completion)
 	// Block is a blocking callback.
 	Block(cb *Blocking)
+	// MemberAdded and MemberRemoved tell the transport whom to talk to; this node itself is not reported. A node that
+	// left and came back is removed and added. (Linux dlm_midcomms_add_member, dlm_midcomms_remove_member.)
+	MemberAdded(id int32)
+	MemberRemoved(id int32)
 	// RecoverPrep: locking stops (Linux dlm_lockspace_ops.recover_prep).
 	RecoverPrep()
 	// RecoverSlot: a member failed, as opposed to left (recover_slot); before RecoverDone.
@@ -193,6 +197,7 @@ func (c *Core) complete(l *lkb, res wire.Result) {
 	}
 	c.stats.Completions++
 	l.castMode = l.grmode
+	l.lflags &^= lfDemoted
 	cb := &c.cb
 	*cb = Completion{ID: l.id, Data: l.data, Status: res, Flags: l.sbflags, Mode: l.grmode, LVB: l.lvb}
 	cb.Gone = l.grmode == wire.IV && !l.is(lfLimbo) && (res == wire.ResultUnlock || res == wire.ResultCancel || res == wire.ResultAgain)
@@ -256,6 +261,12 @@ func (c *Core) Release(force bool) error {
 	c.abortRecovery()
 	c.dead, c.stopped, c.lockingStopped = true, true, true
 	c.requests, c.deferred, c.held = nil, nil, nil
+	for i := range c.members {
+		if id := c.members[i].id; id != c.cfg.NodeID {
+			c.out.MemberRemoved(id)
+		}
+	}
+	c.members = nil
 	return nil
 }
 

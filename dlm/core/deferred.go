@@ -71,7 +71,7 @@ func (c *Core) cancelDeferred(l *lkb) error {
 }
 
 // forceDeferred turns what was kept into an unlock.
-func (c *Core) forceDeferred(l *lkb, flags wire.LKF) error {
+func (c *Core) forceDeferred(l *lkb, flags wire.LKF, lvb []byte) error {
 	op := c.findDeferred(l)
 	switch op.kind {
 	case opUnlock:
@@ -81,7 +81,11 @@ func (c *Core) forceDeferred(l *lkb, flags wire.LKF) error {
 		c.complete(l, wire.ResultUnlock)
 		c.finish(l)
 	case opConvert:
-		*op = deferredOp{kind: opUnlock, l: l, id: l.id, flags: flags}
+		if lvbTable[l.grmode+1][op.mode+1] == lvbWrite && lvb == nil {
+			lvb = op.lvb // what the conversion was to do to the value, the unlock does
+			flags |= op.flags & (wire.LKFValBlk | wire.LKFIVValBlk)
+		}
+		*op = deferredOp{kind: opUnlock, l: l, id: l.id, flags: flags, lvb: append([]byte(nil), lvb...)}
 	}
 	return nil
 }

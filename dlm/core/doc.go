@@ -68,6 +68,11 @@
 //     conversion in flight. Linux 6.1 sends "no mode", which loses it; the kernel changed this later.
 //   - Convert puts a value into the lock's LVB buffer only if that transition will write it, because recovery takes the
 //     buffer of any holder above CR for the current value.
+//   - A lock whose LVB was marked invalid when last read goes to a new master without VALBLK, and a forced unlock of a
+//     lock with an operation in flight does not write the buffer unless the lock is known to be PW or EX. In the
+//     kernel either can bring an old value back as valid.
+//   - With ALTPR and ALTCW both set only PR is tried: that is what owners take ALTMODE for.
+//   - A conversion with CONVDEADLK whose master died counts as demoted; a cancelled one takes the mode from the reply.
 //   - A GRANT for a lock that waits for none is ignored: a duplicate would damage its mode.
 //   - Only directory mode is supported ("nodir" lockspaces are not), and the deprecated TIMEOUT flag is refused.
 //   - A plain Unlock of a lock that is not granted is refused (ErrBusy); FORCEUNLOCK does it.

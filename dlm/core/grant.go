@@ -79,9 +79,13 @@ func (c *Core) canGrant(r *rsb, l *lkb, now, recover bool) (ok, deadlock bool) {
 		return false, true
 	}
 	alt := wire.IV
-	if l.has(wire.LKFAltPR) && l.rqmode != wire.PR {
-		alt = wire.PR
-	} else if l.has(wire.LKFAltCW) && l.rqmode != wire.CW {
+	switch {
+	case l.has(wire.LKFAltPR):
+		// With both flags owners take ALTMODE for PR, so CW must not be tried for a PR request (Linux does).
+		if l.rqmode != wire.PR {
+			alt = wire.PR
+		}
+	case l.has(wire.LKFAltCW) && l.rqmode != wire.CW:
 		alt = wire.CW
 	}
 	if alt == wire.IV {

@@ -18,6 +18,8 @@ const (
 	lfDeferred                         // has an entry in Core.deferred
 	lfOrphan                           // its process is gone, see orphan.go
 	lfLimbo                            // middle conversion whose master died: granted mode is in limboMode
+	lfBadLVB                           // the buffer's value was marked invalid when we last read it
+	lfDemoted                          // recovery had to assume that CONVDEADLK demoted the lock
 )
 
 const lfOverlap = lfOverlapUnlock | lfOverlapCancel

@@ -15,6 +15,7 @@ func (c *Core) moveLVB(r *rsb, l *lkb) {
 	case lvbWrite:
 		if l.has(wire.LKFIVValBlk) {
 			r.flags |= rfValNotValid
+			l.lflags |= lfBadLVB
 			return
 		}
 		if l.lvb == nil || !l.has(wire.LKFValBlk) {
@@ -25,6 +26,18 @@ func (c *Core) moveLVB(r *rsb, l *lkb) {
 	}
 	if r.is(rfValNotValid) {
 		l.sbflags |= wire.SBFValNotValid
+	}
+	l.noteLVB(lvbTable[l.grmode+1][l.rqmode+1])
+}
+
+// noteLVB remembers whether the buffer holds a value that may be trusted after recovery: rcom_lock cannot say that it
+// does not.
+func (l *lkb) noteLVB(op lvbOp) {
+	switch {
+	case l.sbflags&wire.SBFValNotValid != 0, op == lvbWrite && l.has(wire.LKFIVValBlk):
+		l.lflags |= lfBadLVB
+	case op != lvbNone:
+		l.lflags &^= lfBadLVB
 	}
 }
 
@@ -55,15 +68,24 @@ func (l *lkb) setLVB(v []byte) {
 	}
 }
 
+// keepInvalid: without a new value one that is known to be invalid must not be written, which would make it valid.
+func (l *lkb) keepInvalid(v []byte) {
+	if v == nil && l.is(lfBadLVB) {
+		l.exflags &^= wire.LKFValBlk
+	}
+}
+
 // takeLVB is the owner's side of a grant by a remote master: extra is the message's LVB. (Linux set_lvb_lock_pc.)
 func (l *lkb) takeLVB(m *wire.Message) {
 	if l.lvb == nil || !l.has(wire.LKFValBlk) {
 		return
 	}
-	if lvbTable[l.grmode+1][l.rqmode+1] == lvbRead {
+	op := lvbTable[l.grmode+1][l.rqmode+1]
+	if op == lvbRead {
 		copy(l.lvb, m.Extra)
 		l.lvbseq = m.LVBSeq
 	}
+	l.noteLVB(op)
 }
 
 // recvLVB takes the LVB of an owner's message into the master copy. (Linux receive_lvb.)

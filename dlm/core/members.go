@@ -96,6 +96,7 @@ func (c *Core) setMembers(ms []Member, failed []int32) {
 			continue
 		}
 		c.gone = append(c.gone, old)
+		c.out.MemberRemoved(old.id)
 		if slices.Contains(failed, old.id) {
 			c.out.RecoverSlot(Slot{NodeID: old.id, Slot: uint16(max(old.slotBefore, 0))})
 		}
@@ -104,6 +105,9 @@ func (c *Core) setMembers(ms []Member, failed []int32) {
 	for _, m := range ms {
 		if !c.isMember(m.NodeID) {
 			c.members = append(c.members, member{id: m.NodeID, weight: m.Weight})
+			if m.NodeID != c.cfg.NodeID {
+				c.out.MemberAdded(m.NodeID)
+			}
 		}
 	}
 	slices.SortFunc(c.members, func(a, b member) int { return int(a.id) - int(b.id) })

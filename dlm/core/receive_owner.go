@@ -59,6 +59,9 @@ func (c *Core) recvAsOwner(from int32, m *wire.Message) error {
 // receive_flags_reply.) Our own locks' USER bit does not change; the master echoes it.
 func (c *Core) takeReplyFlags(l *lkb, m *wire.Message) {
 	l.sbflags = m.SBFlags & (wire.SBFDemoted | wire.SBFValNotValid | wire.SBFAltMode)
+	if l.is(lfDemoted) {
+		l.sbflags |= wire.SBFDemoted
+	}
 }
 
 // takeAltMode: the master granted the alternative mode. (Linux munge_altmode.)
@@ -126,7 +129,8 @@ func (c *Core) overlapAfterReply(r *rsb, l *lkb, res wire.Result) {
 	l.lflags &^= lfOverlap
 	switch {
 	case unlock:
-		l.exflags |= wire.LKFForceUnlock
+		// The value in the buffer is the one just read: writing it back could make an invalid one valid.
+		l.exflags = l.exflags&^wire.LKFValBlk | wire.LKFForceUnlock
 		c.sendToMaster(r, l, wire.MsgUnlock)
 	case cancel && res == wire.ResultInProgress:
 		l.exflags |= wire.LKFCancel
@@ -209,6 +213,10 @@ func (c *Core) recvCancelReply(from int32, r *rsb, l *lkb, m *wire.Message) erro
 		if l.is(lfLimbo) && m.GrMode.Valid() {
 			l.grmode = m.GrMode // the master found out in recovery
 		}
+		if l.has(wire.LKFConvDeadlk) && m.GrMode == wire.NL && l.queue() == wire.StatusConvert {
+			l.grmode = wire.NL // demoted while it waited; only a GRANT would have said so
+			l.sbflags |= wire.SBFDemoted
+		}
 		c.cancelledOwned(r, l)
 	case wire.ResultOK, wire.ResultNoEnt:
 	default:
@@ -233,15 +241,19 @@ func (c *Core) recvGrant(from int32, r *rsb, l *lkb, m *wire.Message) error {
 	if l.is(lfDead) || l.queue() != wire.StatusWaiting && l.queue() != wire.StatusConvert {
 		return c.ignored(from, m, "the lock waits for no grant")
 	}
-	if l.waitType == uint8(wire.MsgCancel) {
+	if overlap := l.waitType == 0 && l.is(lfOverlapCancel); overlap || l.waitType == uint8(wire.MsgCancel) {
 		// Granted before our CANCEL arrived there: its reply will say 0, and the owner need not wait for it.
 		l.waitType = 0
+		l.lflags &^= lfOverlapCancel
 		l.moot++
 		if l.waitCount--; l.waitCount == 0 {
 			c.unwait(l)
 		}
 	}
 	c.takeReplyFlags(l, m)
+	if l.sbflags&wire.SBFDemoted != 0 && l.queue() == wire.StatusConvert {
+		l.grmode = wire.NL // demoted while it waited: the LVB that comes with the grant is news (Linux misses that)
+	}
 	l.takeAltMode()
 	c.grantOwned(r, l, m)
 	c.complete(l, wire.ResultOK)

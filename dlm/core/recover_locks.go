@@ -84,9 +84,22 @@ func (c *Core) setNewMaster(r *rsb) {
 			if l.is(lfLimbo) {
 				r.flags |= rfRecoverConv
 			}
+			if l.queue() == wire.StatusConvert {
+				l.assumeDemoted()
+			}
 		}
 	}
 	r.flags |= rfNewMaster | rfNewMaster2
+}
+
+// assumeDemoted: the dead master may have demoted a conversion with CONVDEADLK and granted others what that allowed. The
+// owner would have learned of it with the grant only.
+func (l *lkb) assumeDemoted() {
+	if l.has(wire.LKFConvDeadlk) && l.grmode > wire.NL && !l.is(lfLimbo) {
+		l.grmode = wire.NL
+		l.sbflags |= wire.SBFDemoted
+		l.lflags |= lfDemoted
+	}
 }
 
 // recvRecoverLookup answers with the new master, as the directory node. A refusal cannot be expressed: Linux would take
@@ -188,9 +201,12 @@ func (c *Core) sendLock(r *rsb, l *lkb) {
 	if l.is(lfLimbo) {
 		b.GrMode, b.WaitType = l.limboMode, wire.MsgConvert
 	}
+	if l.is(lfBadLVB) && l.queue() == wire.StatusGranted {
+		b.ExFlags &^= wire.LKFValBlk // our value is known to be invalid; the new master must not take it for the truth
+	}
 	if l.lvb != nil {
 		b.LVB = c.zeroLVB
-		if l.has(wire.LKFValBlk) {
+		if b.ExFlags&wire.LKFValBlk != 0 {
 			b.LVB = l.lvb
 		}
 	}
@@ -391,6 +407,9 @@ scan:
 				continue
 			}
 			exists = true
+			if l.is(lfBadLVB) {
+				continue
+			}
 			if l.grmode > wire.CR {
 				big = l
 				break scan

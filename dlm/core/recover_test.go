@@ -483,6 +483,9 @@ func TestReAdded(t *testing.T) {
 	}
 	cl.settle()
 	n1.want(x, "AST 0 PR VALNOTVALID")
+	if !reflect.DeepEqual(n1.peers, []int32{2, -2, 2}) {
+		t.Errorf("member effects %v", n1.peers)
+	}
 	if !reflect.DeepEqual(n1.slotsRe, []Slot{{2, 2}}) {
 		t.Errorf("RecoverSlot %v", n1.slotsRe)
 	}

@@ -74,7 +74,8 @@ func (c *Core) markCancelled(l *lkb) {
 // it: it counts as queued, with an uncertain granted mode that the new master finds out. (Linux
 // recover_convert_waiter.)
 func (c *Core) recoverConvertWaiter(r *rsb, l *lkb) {
-	if !middle(l.grmode, l.rqmode) {
+	if !middle(l.grmode, l.rqmode) || l.has(wire.LKFConvDeadlk) {
+		l.assumeDemoted()
 		l.lflags |= lfResend
 		return
 	}

@@ -56,6 +56,9 @@ func (c *Core) sendConvert(r *rsb, l *lkb) {
 		return
 	}
 	c.send(l.nodeid, c.fill(r, l, wire.MsgConvert))
+	if l.has(wire.LKFValBlk) {
+		l.noteLVB(lvbTable[l.grmode+1][l.rqmode+1])
+	}
 	c.setGranted(r, l)
 	c.complete(l, wire.ResultOK)
 }

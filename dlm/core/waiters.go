@@ -42,9 +42,9 @@ func (c *Core) removeWaiter(l *lkb, mtype wire.MsgType, res wire.Result) bool {
 		overlapDone = true
 	case mtype == wire.MsgCancelReply && l.waitType != uint8(wire.MsgCancel):
 		return false
-	case mtype == wire.MsgConvertReply && l.waitType == uint8(wire.MsgConvert) && res == wire.ResultOK && l.is(lfOverlapCancel):
-		// The cancel is pointless now. The owner learns that the conversion succeeded and may issue its next operation,
-		// so the cancel must not count as in flight any more.
+	case mtype == wire.MsgConvertReply && l.waitType == uint8(wire.MsgConvert) && res != wire.ResultInProgress && l.is(lfOverlapCancel):
+		// The cancel is pointless now. The owner learns how the conversion ended and may issue its next operation, so
+		// the cancel must not count as in flight any more. (Linux does this for success only.)
 		l.lflags &^= lfOverlapCancel
 		l.waitCount--
 		l.moot++
