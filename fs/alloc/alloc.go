@@ -3,6 +3,9 @@ package alloc
 import (
 	"context"
 	"errors"
+	"fmt"
+	"sync"
+	"time"
 
 	"github.com/ocfuse/ocfuse/fs/buffer"
 	"github.com/ocfuse/ocfuse/fs/extent"
@@ -65,8 +68,8 @@ type Request struct {
 	Clusters  uint32 // clusters in all
 	// Contig: Clusters must be one run, to be claimed at once.
 	Contig bool
-	// Runs bounds the ClaimClusters calls of the transaction; 0 means 1. Only the
-	// credits depend on it.
+	// Runs is how many calls of ClaimClusters the transaction makes at most; 0:
+	// one per cluster, at most 8. Only the credits depend on it.
 	Runs int
 	// Hold is the truncate log's Prepare, if the caller has it: a Reserve that
 	// finds the volume full flushes the log.
@@ -78,4 +81,51 @@ type Request struct {
 type Space struct {
 	Total uint32
 	Free  uint32
+}
+
+// Allocator is the space of one mounted volume, as one slot sees it. Safe for
+// concurrent use.
+type Allocator struct {
+	env    Env
+	bitmap clusters
+	local  local
+	trunc  TruncLog
+	steal  [2]theft // by kind
+
+	mu   sync.Mutex
+	subs [2]map[uint16]*suballoc // guarded by mu; by kind and slot
+}
+
+// New prepares the allocators. Nothing is read or locked.
+func New(env Env) (*Allocator, error) {
+	switch {
+	case env.Geo == nil || env.Journal == nil || env.FullFlush == nil:
+		return nil, errors.New("alloc: no geometry or journal")
+	case env.GlobalBitmap == nil || env.GlobalInodeAlloc == nil || env.InodeAlloc == nil || env.ExtentAlloc == nil ||
+		env.LocalAlloc == nil || env.TruncateLog == nil:
+		return nil, errors.New("alloc: a system inode is missing")
+	case env.Slot < 0 || env.Slot >= env.Geo.MaxSlots:
+		return nil, fmt.Errorf("alloc: slot %d of %d", env.Slot, env.Geo.MaxSlots)
+	}
+	a := &Allocator{env: env}
+	a.bitmap.file = file{geo: env.Geo, ino: env.GlobalBitmap, what: "global_bitmap"}
+	a.local = local{file: file{geo: env.Geo, ino: env.LocalAlloc, what: "local alloc"}, now: time.Now}
+	switch bits := env.LocalAllocBits; {
+	case bits == 0:
+		a.local.def = defaultWindow(env.Geo)
+	case bits > 0:
+		a.local.def = uint32(min(bits, env.Geo.LocalAllocSize()*8))
+	}
+	a.local.size = a.local.def
+	a.trunc.a, a.trunc.ino = a, env.TruncateLog
+	for k := range a.subs {
+		a.subs[k] = make(map[uint16]*suballoc)
+	}
+	return a, nil
+}
+
+func (a *Allocator) logf(format string, args ...any) {
+	if a.env.Logf != nil {
+		a.env.Logf(format, args...)
+	}
 }
