@@ -288,7 +288,7 @@ func (j *Journal) getBuf(n int) []byte {
 		}
 	}
 	j.mu.Unlock()
-	size := 16 << 10 // round up, so that buffers fit again
+	size := 4 << 10 // round up, so that buffers fit again
 	for size < n && size < 1<<20 {
 		size *= 2
 	}

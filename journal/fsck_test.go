@@ -118,7 +118,7 @@ func writeAndCrash(t *testing.T, im ocfs2Image, wide bool) (want map[uint64][]by
 			}
 		}
 		must(t, h.Stop())
-		must(t, j.Commit(ctx, h0tid(j)))
+		must(t, j.CommitRunning(ctx))
 		if lap == laps-4 {
 			must(t, j.FullFlush(ctx))
 			tids[0] = j.durable.Load() + 1
@@ -140,9 +140,6 @@ func writeAndCrash(t *testing.T, im ocfs2Image, wide bool) (want map[uint64][]by
 	must(t, dev.Flush())
 	return want, tids
 }
-
-// h0tid is the transaction that the last handle was in.
-func h0tid(j *Journal) uint64 { return j.Stats().RunningTid }
 
 // checkDump compares what debugfs.ocfs2 prints of the log with what was written.
 func checkDump(t *testing.T, dump string, tids [2]uint64, blocks int) {

@@ -214,7 +214,7 @@ func (h *Handle) OnCommit(fn func()) {
 	j.mu.Unlock()
 }
 
-// Tid returns the id of the handle's transaction, for Commit.
+// Tid returns the id of the handle's transaction, for Commit. Ask before Stop.
 func (h *Handle) Tid() uint64 { return h.t.tid }
 
 // Stop ends the handle, which must not be used afterwards. Unused credits go back.

@@ -402,3 +402,47 @@ func Test64Bit(t *testing.T) {
 		t.Errorf("%+v", res)
 	}
 }
+
+// TestEventsAndRefusals: what is reported, and what Write and Commit refuse.
+func TestEventsAndRefusals(t *testing.T) {
+	v := smallVolume
+	events := make(chan Event, 16)
+	j, _ := openTest(t, v, func(c *Config) { c.OnEvent = func(e Event) { events <- e } })
+	wantKind := func(kind EventKind, tid uint64, blocks int) {
+		t.Helper()
+		if e := <-events; e.Kind != kind || e.Tid != tid || e.Blocks != blocks {
+			t.Errorf("event %v: %+v", e.Kind, e)
+		}
+	}
+	var o Owner
+	bs := v.newBlocks(3, &o)
+	if j.LastTid(&o) != 0 || !j.Checkpointed(&o) || bs[0].Tid() != 0 {
+		t.Error("an untouched owner or block has a transaction")
+	}
+	tid := change(t, j, 1, bs...)
+	if j.LastTid(&o) != tid || bs[2].Tid() != tid {
+		t.Errorf("last tid of the owner is %d, of a block %d; want %d", j.LastTid(&o), bs[2].Tid(), tid)
+	}
+	if err := j.Commit(t.Context(), tid+1); err == nil {
+		t.Error("commit of a transaction that does not exist")
+	}
+	must(t, j.FullFlush(t.Context()))
+	wantKind(EventCommit, tid, 3)
+	wantKind(EventCheckpoint, tid, 3)
+
+	h, err := j.Start(t.Context(), 2)
+	must(t, err)
+	for _, b := range []*Block{
+		{Blkno: v.home(0), Data: make([]byte, v.bs-1)},
+		{Blkno: 1 << 60, Data: make([]byte, v.bs)},
+	} {
+		if h.Write(b) == nil || b.Pinned() {
+			t.Errorf("block %d with %d bytes accepted", b.Blkno, len(b.Data))
+		}
+	}
+	must(t, h.Stop())
+	j.Abort(errInjected)
+	if e := <-events; e.Kind != EventAbort || !errors.Is(e.Err, errInjected) || e.Kind.String() != "abort" {
+		t.Errorf("event %+v", e)
+	}
+}

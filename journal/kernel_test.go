@@ -31,8 +31,8 @@ type ocfs2Image struct {
 	inode   uint64   // block of journal:0000
 }
 
-// tool returns the path of an ocfs2-tools program, or skips: without the reference
-// tools there is nothing to compare with.
+// tool returns the path of a reference program, or skips: without it there is
+// nothing to compare with.
 func tool(t *testing.T, name string) string {
 	t.Helper()
 	for _, dir := range []string{"", "/sbin/", "/usr/sbin/"} {
@@ -40,7 +40,7 @@ func tool(t *testing.T, name string) string {
 			return p
 		}
 	}
-	t.Skipf("%s is not installed (package ocfs2-tools)", name)
+	t.Skipf("%s is not installed (packages ocfs2-tools, e2fsprogs)", name)
 	return ""
 }
 
