@@ -161,8 +161,8 @@ func (j *Journal) commit(t *transaction) error {
 	if err != nil {
 		return err
 	}
-	j.finishCommit(t)
 	j.emit(Event{Kind: EventCommit, Tid: t.tid, Blocks: t.images, Writes: writes, Took: j.cfg.Now().Sub(begin)})
+	j.finishCommit(t)
 	return nil
 }
 
