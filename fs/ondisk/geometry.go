@@ -190,6 +190,8 @@ func (g *Geometry) HasIndexedDirs() bool { return g.Incompat&FeatureIncompatInde
 func (g *Geometry) HasRefcount() bool    { return g.Incompat&FeatureIncompatRefcountTree != 0 }
 func (g *Geometry) HasDiscontigBG() bool { return g.Incompat&FeatureIncompatDiscontigBG != 0 }
 func (g *Geometry) HasAppendDio() bool   { return g.Incompat&FeatureIncompatAppendDio != 0 }
+
+// HasExtendedSlotMap tells that slot map entries have 8 bytes.
 func (g *Geometry) HasExtendedSlotMap() bool {
 	return g.Incompat&FeatureIncompatExtendedSlotMap != 0
 }

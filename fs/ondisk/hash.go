@@ -14,6 +14,7 @@ func UUIDHash(uuid [16]byte) uint32 {
 // on as unsigned. New names are hashed signed.
 type CharSign bool
 
+// The two signs.
 const (
 	SignedChar   CharSign = false
 	UnsignedChar CharSign = true

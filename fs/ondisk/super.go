@@ -98,6 +98,7 @@ func (s SuperBlock) DxSeed() [3]uint32 {
 	return [3]uint32{get32(s, 0xBC), get32(s, 0xC0), get32(s, 0xC4)}
 }
 
+// SetDxSeed writes s_dx_seed[0..2].
 func (s SuperBlock) SetDxSeed(v [3]uint32) {
 	put32(s, 0xBC, v[0])
 	put32(s, 0xC0, v[1])
