@@ -7,7 +7,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -X github.com/ocfuse/ocfuse/cmd/ocfuse/command.Version=$(VERSION)
 PKG     ?= ./...
 SEEDS   ?= 200
-FUZZTIME ?= 10s
+FUZZTIME ?= 10000x
 
 .PHONY: help
 help: ## list the targets
@@ -38,7 +38,7 @@ race: setup ## run all tests with the race detector
 	go test -race -timeout 30m $(PKG)
 
 .PHONY: fuzz
-fuzz: ## run every fuzz target for FUZZTIME (10s)
+fuzz: ## run every fuzz target for FUZZTIME (10000x)
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
 .PHONY: sim

@@ -31,7 +31,7 @@ fi
 
 mkdir -p "$cache"
 cd "$cache"
-if ! ls linux-image-*.deb >/dev/null 2>&1; then
+if ! compgen -G 'linux-image-*.deb' >/dev/null; then
 	kernel=$(apt-cache depends linux-image-amd64 2>/dev/null | awk '/Depends:/ { print $2; exit }')
 	if [ -z "$kernel" ]; then
 		apt-get update -q >&2
@@ -44,4 +44,4 @@ if ! ls linux-image-*.deb >/dev/null 2>&1; then
 	mv "$part"/*.deb .
 	rmdir "$part"
 fi
-ls "$cache"/linux-image-*.deb | head -1
+compgen -G "$cache/linux-image-*.deb" | head -1
