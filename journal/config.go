@@ -32,8 +32,8 @@ type Config struct {
 	BlockSize int      // bytes, 512..4096; must equal the log's
 	Extents   []Extent // where the log is
 	// VolumeUUID is the uuid of the volume. mkfs writes it into s_uuid; a log with
-	// another one is still accepted, because changing a volume's uuid does not
-	// rewrite its journals. Zero: unknown.
+	// another one is accepted, because tunefs.ocfs2 -U does not rewrite the journals,
+	// but Stats says so. Zero: unknown.
 	VolumeUUID [16]byte
 	// CommitInterval is the longest time a change waits for its commit; 0 means 5 s.
 	CommitInterval time.Duration
@@ -127,6 +127,7 @@ type Stats struct {
 	LogBlocks      int    `json:"log_blocks"`
 	LogUsed        int    `json:"log_used"`
 	RetainedBytes  int64  `json:"retained_bytes"` // memory of images not yet home
+	ForeignUUID    bool   `json:"foreign_uuid"`   // s_uuid is not Config.VolumeUUID
 	RecordedErrno  int32  `json:"recorded_errno"` // s_errno found at Open (an aborted kernel journal)
 	RunningBlocks  int    `json:"running_blocks"`
 	RunningHandles int    `json:"running_handles"`

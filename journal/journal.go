@@ -23,9 +23,10 @@ type Journal struct {
 	layout     format.Layout
 	log        logMap
 	ring       ring
-	maxTrans   int // log blocks of the largest transaction: s_maxlen/4
-	maxCredits int // images of the largest transaction
-	errno      int32
+	maxTrans   int   // log blocks of the largest transaction: s_maxlen/4
+	maxCredits int   // images of the largest transaction
+	errno      int32 // s_errno found at Open
+	foreign    bool  // s_uuid is not the volume's
 
 	// sbMu serialises changes of the journal superblock and is held over its write.
 	// Order: sbMu, then mu.
@@ -97,8 +98,9 @@ func Open(cfg Config) (*Journal, error) {
 	}
 	j := &Journal{
 		cfg: cfg, layout: layout, log: log, errno: super.Errno,
-		ring:  ring{first: super.First, end: super.MaxLen},
-		super: super, superBuf: buf, head: super.First,
+		foreign: cfg.VolumeUUID != [16]byte{} && cfg.VolumeUUID != super.UUID,
+		ring:    ring{first: super.First, end: super.MaxLen},
+		super:   super, superBuf: buf, head: super.First,
 		kickCommit:     make(chan struct{}, 1),
 		kickCheckpoint: make(chan struct{}, 1),
 		stop:           make(chan struct{}),
@@ -165,11 +167,10 @@ func (j *Journal) LastTid(o *Owner) uint64 { return o.last.Load() }
 // beginning, open ones are waited for. If ctx ends first the journal stays
 // refusing and Close can be called again. After an abort it returns that error.
 func (j *Journal) Close(ctx context.Context) error {
-	j.mu.Lock()
-	j.down = true
-	j.changed.fire()
-	j.mu.Unlock()
-	err := j.FullFlush(ctx)
+	err := j.quiesce(ctx)
+	if err == nil {
+		err = j.FullFlush(ctx)
+	}
 	if err != nil && j.Err() == nil {
 		return err
 	}
@@ -181,6 +182,27 @@ func (j *Journal) Close(ctx context.Context) error {
 	j.mu.Unlock()
 	j.threads.Wait()
 	return err
+}
+
+// quiesce refuses new handles and waits until the open ones have stopped.
+func (j *Journal) quiesce(ctx context.Context) error {
+	j.mu.Lock()
+	j.down = true
+	j.changed.fire()
+	for j.running.handles > 0 {
+		ch := j.changed.wait() // fired by Stop, and when a commit opens the next transaction
+		j.mu.Unlock()
+		select {
+		case <-ch:
+		case <-j.aborted:
+			return j.Err()
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for open journal handles: %w", context.Cause(ctx))
+		}
+		j.mu.Lock()
+	}
+	j.mu.Unlock()
+	return nil
 }
 
 // Abort gives up because of err: nothing more is written to log or home, and all
@@ -239,7 +261,7 @@ func (j *Journal) Stats() Stats {
 		FullFlushes: c.fullFlushes.Load(), FullFlushFree: c.fullFlushFree.Load(),
 		Flushes: c.flushes.Load(), FUAs: c.fuas.Load(), SuperWrites: c.superWrites.Load(),
 		DurableTid: j.durable.Load(), TailTid: j.tail.Load(),
-		LogBlocks: j.ring.size(), RecordedErrno: j.errno,
+		LogBlocks: j.ring.size(), RecordedErrno: j.errno, ForeignUUID: j.foreign,
 	}
 	j.mu.Lock()
 	defer j.mu.Unlock()

@@ -374,6 +374,7 @@ func TestOpenRefuses(t *testing.T) {
 	wantIs(t, open(func(s *format.Superblock) { s.Start = 48 }), ErrCorrupt)
 	wantIs(t, open(func(s *format.Superblock) { s.MaxLen = 8 }), ErrCorrupt)
 	ok := func(*format.Superblock) {}
+	must(t, open(ok, func(c *Config) { c.VolumeUUID = [16]byte{7} })) // tunefs.ocfs2 -U leaves journals so
 	wantIs(t, open(ok, func(c *Config) { c.Extents = c.Extents[1:] }), ErrCorrupt)
 	wantIs(t, open(ok, func(c *Config) { c.Extents = nil }), ErrCorrupt)
 	wantIs(t, open(ok, func(c *Config) { c.Extents[0].Blkno++ }), ErrCorrupt)
@@ -444,5 +445,32 @@ func TestEventsAndRefusals(t *testing.T) {
 	j.Abort(errInjected)
 	if e := <-events; e.Kind != EventAbort || !errors.Is(e.Err, errInjected) || e.Kind.String() != "abort" {
 		t.Errorf("event %+v", e)
+	}
+}
+
+// TestCloseWaitsForHandles: a handle that has changed nothing yet when Close begins.
+func TestCloseWaitsForHandles(t *testing.T) {
+	v := smallVolume
+	j, dev := openTest(t, v, nil)
+	h, err := j.Start(t.Context(), 1)
+	must(t, err)
+	closed := make(chan error)
+	go func() { closed <- j.Close(context.Background()) }()
+	for err == nil { // until Close has begun
+		ctx, cancel := context.WithTimeout(t.Context(), time.Millisecond)
+		var extra *Handle
+		if extra, err = j.Start(ctx, 1); err == nil {
+			must(t, extra.Stop())
+		}
+		cancel()
+	}
+	wantIs(t, err, ErrClosed)
+	b := v.newBlocks(1, nil)[0]
+	must(t, h.Write(b))
+	b.Data[0] = 42
+	must(t, h.Stop())
+	must(t, <-closed)
+	if v.homeData(dev, 0)[0] != 42 {
+		t.Error("the change of an open handle is not home after Close")
 	}
 }
