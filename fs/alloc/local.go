@@ -18,16 +18,17 @@ const localOff = 30 * time.Second
 // global bitmap in advance, so that allocating needs no cluster lock. Its methods
 // need the inode's lock; the fields are guarded by it.
 //
-// States: closed (i_total 0) <-> open; size is the window wished for: the default
-// at first, less after runs of that length became rare; off until a time when even
-// those were not found.
+// States: closed (i_total 0) <-> open. Apart from that, full, throttled or off:
+// size is the window wished for, which is the default, less after runs of that
+// length became rare, or 0 when even those were not found. The latter two last
+// until a time.
 type local struct {
 	file
-	def  uint32 // clusters; 0: never a window
-	size uint32
-	off  time.Time
-	next int // where the last claim ended, in bits
-	now  func() time.Time
+	def   uint32 // clusters; 0: never a window
+	size  uint32
+	until time.Time // when size is def again; zero: it is
+	next  int       // where the last claim ended, in bits
+	now   func() time.Time
 }
 
 // defaultWindow is the window Linux uses (fs/ocfs2/localalloc.c,
@@ -179,16 +180,15 @@ func giveBack(tx *journal.Handle, b *buffer.Buf, c *clusters, gb *buffer.Buf) er
 // wanted tells whether a request of n clusters should use a window at all: the
 // large ones would only use it up.
 func (l *local) wanted(n uint32) bool {
-	if l.def == 0 {
-		return false
-	}
-	if !l.off.IsZero() {
-		if l.now().Before(l.off) {
-			return false
-		}
-		l.off, l.size = time.Time{}, l.def
+	if !l.until.IsZero() && !l.now().Before(l.until) {
+		l.until, l.size = time.Time{}, l.def
 	}
 	return n <= l.size/2
+}
+
+// throttle makes size the window wished for during the next localOff.
+func (l *local) throttle(size uint32) {
+	l.size, l.until = size, l.now().Add(localOff)
 }
 
 // slide closes the window and opens another one with a run of n clusters at
@@ -233,14 +233,13 @@ func (a *Allocator) slide(ctx context.Context, la *buffer.Buf, n uint32) (ok boo
 // off (true) when that is not worth one.
 func (l *local) shrink(found, size, n uint32) (off bool) {
 	const worth = 16 // of the default
-	if found < n || found < min(size, l.def/worth) {
-		l.off = l.now().Add(localOff)
-		return true
+	switch {
+	case found < n || found < min(size, l.def/worth):
+		l.throttle(0)
+	case found < size:
+		l.throttle(found)
 	}
-	if found < size {
-		l.size = max(found, 1)
-	}
-	return false
+	return l.size == 0
 }
 
 // closeWindow gives the window back, in a transaction of its own. Precondition:
@@ -269,7 +268,7 @@ func (a *Allocator) scrape(ctx context.Context, la, gb *buffer.Buf) (more bool, 
 		if err := a.closeWindow(ctx, la, gb); err != nil {
 			return false, err
 		}
-		a.local.off = a.local.now().Add(localOff)
+		a.local.throttle(0)
 	}
 	if a.bitmap.pend.count() == 0 {
 		return false, nil

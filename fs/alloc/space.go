@@ -44,6 +44,6 @@ func (a *Allocator) Shut(ctx context.Context) error {
 		return err
 	}
 	defer a.bitmap.unlock(gb)
-	a.local.def = 0 // no window any more
+	a.local.def, a.local.size = 0, 0 // no window any more
 	return a.closeWindow(ctx, la, gb)
 }
