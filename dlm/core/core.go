@@ -200,7 +200,8 @@ func (c *Core) complete(l *lkb, res wire.Result) {
 	l.lflags &^= lfDemoted
 	cb := &c.cb
 	*cb = Completion{ID: l.id, Data: l.data, Status: res, Flags: l.sbflags, Mode: l.grmode, LVB: l.lvb}
-	cb.Gone = l.grmode == wire.IV && !l.is(lfLimbo) && (res == wire.ResultUnlock || res == wire.ResultCancel || res == wire.ResultAgain)
+	cb.Gone = l.grmode == wire.IV && !l.is(lfLimbo) &&
+		(res == wire.ResultUnlock || res == wire.ResultCancel || res == wire.ResultAgain)
 	if c.rec.holdCallbacks {
 		h := heldCallback{comp: *cb, isAst: true}
 		h.comp.LVB = append([]byte(nil), l.lvb...)

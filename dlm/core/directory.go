@@ -25,7 +25,7 @@ func (c *Core) masterLookup(from int32, name []byte, how lookupFlag) (master int
 	r := c.table.find(name, hash)
 	if r == nil {
 		r = c.newRsb(name, hash)
-		r.master = from
+		c.setRsbMaster(r, from)
 		r.tossTime = c.now
 		c.inactive.push(r)
 		return from, true
@@ -35,21 +35,24 @@ func (c *Core) masterLookup(from int32, name []byte, how lookupFlag) (master int
 		r.unlist()
 		c.inactive.push(r)
 	}
+	lost := r.is(rfUnclaimed) || r.master != 0 && c.isRemoved(r.master, r.masterSeq)
 	switch {
-	case how == lookupRecoverMaster && c.isRemoved(r.master):
+	case r.master == from && !(lost && how != lookupNormal):
+		c.setRsbMaster(r, from) // confirmed
+	case how == lookupRecoverMaster && lost:
 		// The first to ask becomes master. NEW_MASTER makes our own recovery see that although the master is alive.
-		r.master = from
+		c.setRsbMaster(r, from)
 		r.flags |= rfNewMaster
-	case how == lookupRecoverDir && r.master != from:
+	case how == lookupRecoverDir:
 		// from became master in a recovery that was interrupted before we heard of it. We do not give up our own
 		// mastership for it: that would be two masters either way, and the peers know us.
 		if c.isMaster(r) {
 			break
 		}
-		r.master = from
+		c.setRsbMaster(r, from)
 		r.flags |= rfNewMaster
 	case r.master == 0:
-		r.master = from // recovery came while we were looking it up ourselves
+		c.setRsbMaster(r, from) // recovery came while we were looking it up ourselves
 	}
 	return r.master, true
 }
@@ -89,13 +92,13 @@ func (c *Core) recvLookupReply(from int32, m *wire.Message) error {
 	known := m.NodeID == c.cfg.NodeID
 	switch {
 	case known:
-		r.master = c.cfg.NodeID
+		c.setRsbMaster(r, c.cfg.NodeID)
 		r.first = 0
 	case m.NodeID == -1: // the node we asked does not think it is the directory node
-		r.master = 0
+		c.setRsbMaster(r, 0)
 		l.nodeid = -1
 	default:
-		r.master = m.NodeID
+		c.setRsbMaster(r, m.NodeID)
 	}
 	r.refs++ // l may be the last lock and end below
 	if l.is(lfOverlap) {

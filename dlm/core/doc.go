@@ -71,9 +71,14 @@
 //   - A lock whose LVB was marked invalid when last read goes to a new master without VALBLK, and a forced unlock of a
 //     lock with an operation in flight does not write the buffer unless the lock is known to be PW or EX. In the
 //     kernel either can bring an old value back as valid.
+//   - A local lock that reads the LVB of a resource that has none gets zeros, as a remote one does; the kernel leaves the
+//     caller's buffer alone.
 //   - With ALTPR and ALTCW both set only PR is tried: that is what owners take ALTMODE for.
 //   - A conversion with CONVDEADLK whose master died counts as demoted; a cancelled one takes the mode from the reply.
 //   - A GRANT for a lock that waits for none is ignored: a duplicate would damage its mode.
 //   - Only directory mode is supported ("nodir" lockspaces are not), and the deprecated TIMEOUT flag is refused.
 //   - A plain Unlock of a lock that is not granted is refused (ErrBusy); FORCEUNLOCK does it.
+//
+// HEADQUE on a conversion can overtake a conversion that it then waits for; nobody breaks that deadlock, here or in the
+// kernel (which logs it). Do not use it there.
 package core

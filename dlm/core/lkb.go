@@ -19,6 +19,7 @@ const (
 	lfOrphan                           // its process is gone, see orphan.go
 	lfLimbo                            // middle conversion whose master died: granted mode is in limboMode
 	lfBadLVB                           // the buffer's value was marked invalid when we last read it
+	lfNoLVB                            // the new master was told nothing of our LVB: it will send none with the grant
 	lfDemoted                          // recovery had to assume that CONVDEADLK demoted the lock
 )
 
@@ -40,7 +41,9 @@ type lkb struct {
 	exflags  wire.LKF
 	sbflags  wire.SBF
 	lvbseq   uint32
-	waitNode int32 // node that owes the reply
+	seq      uint32 // master copy: recover_seq when it was made
+	waitSeq  uint32 // recover_seq when the operation was sent
+	waitNode int32  // node that owes the reply
 
 	grmode    wire.Mode
 	rqmode    wire.Mode

@@ -7,7 +7,11 @@ import "github.com/ocfuse/ocfuse/dlm/wire"
 func (c *Core) moveLVB(r *rsb, l *lkb) {
 	switch lvbTable[l.grmode+1][l.rqmode+1] {
 	case lvbRead:
-		if l.lvb == nil || !l.has(wire.LKFValBlk) || r.lvb == nil {
+		if l.lvb == nil || !l.has(wire.LKFValBlk) {
+			return
+		}
+		if r.lvb == nil {
+			clear(l.lvb) // nothing known; a remote owner gets zeros as well
 			return
 		}
 		copy(l.lvb, r.lvb)
@@ -81,7 +85,11 @@ func (l *lkb) takeLVB(m *wire.Message) {
 		return
 	}
 	op := lvbTable[l.grmode+1][l.rqmode+1]
-	if op == lvbRead {
+	noLVB := l.is(lfNoLVB)
+	l.lflags &^= lfNoLVB
+	if op == lvbRead && noLVB {
+		l.sbflags |= wire.SBFValNotValid
+	} else if op == lvbRead {
 		copy(l.lvb, m.Extra)
 		l.lvbseq = m.LVBSeq
 	}

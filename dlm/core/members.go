@@ -21,6 +21,7 @@ type member struct {
 	slot       int    // 0 none yet, -1 unknown
 	slotBefore int    // slot of an earlier round
 	generation uint32 // as its STATUS_REPLY said
+	goneSeq    uint32 // recover_seq of the Start that removed it
 }
 
 // memberState is the membership part of Core. (Linux struct dlm_ls, ls_nodes .. ls_recover_seq.)
@@ -51,11 +52,12 @@ func (c *Core) member(id int32) *member {
 	return nil
 }
 
-// isRemoved: departed and not yet recovered from. A node that came back meanwhile is both removed and a member. (Linux
-// dlm_is_removed.)
-func (c *Core) isRemoved(id int32) bool {
+// isRemoved: the node id that something of recover_seq since is about has departed and is not yet recovered from. A node
+// that came back meanwhile is both removed and a member; what it did since its return is its own. (Linux
+// dlm_is_removed, which cannot tell the two apart when a recovery was interrupted.)
+func (c *Core) isRemoved(id int32, since uint32) bool {
 	for i := range c.gone {
-		if c.gone[i].id == id {
+		if g := &c.gone[i]; g.id == id && int32(since-g.goneSeq) < 0 {
 			return true
 		}
 	}
@@ -95,6 +97,7 @@ func (c *Core) setMembers(ms []Member, failed []int32) {
 			kept = append(kept, old)
 			continue
 		}
+		old.goneSeq = uint32(c.seq)
 		c.gone = append(c.gone, old)
 		c.out.MemberRemoved(old.id)
 		if slices.Contains(failed, old.id) {

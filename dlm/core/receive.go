@@ -9,6 +9,7 @@ import (
 // savedMsg is a message that waits for the end of recovery.
 type savedMsg struct {
 	from int32
+	seq  uint32 // recover_seq when it came
 	m    wire.Message
 }
 
@@ -28,7 +29,7 @@ func (c *Core) Receive(from int32, m *wire.Message) error {
 	case c.lockingStopped && c.generation == 0:
 		return c.ignored(from, m, "this node has not joined yet")
 	case c.lockingStopped:
-		s := savedMsg{from: from, m: *m}
+		s := savedMsg{from: from, seq: uint32(c.seq), m: *m}
 		s.m.Extra = append([]byte(nil), m.Extra...)
 		c.requests = append(c.requests, s)
 		c.stats.Queued++
@@ -102,7 +103,7 @@ func (c *Core) recvRequest(from int32, m *wire.Message) error {
 		return nil
 	}
 	c.takeFlags(l, m)
-	l.lflags = lfMaster
+	l.lflags, l.seq = lfMaster, uint32(c.seq)
 	l.nodeid, l.remid, l.pid = from, m.LkID, m.Pid
 	l.rqmode = m.RqMode
 	l.asts = uint8(m.Asts)
@@ -128,12 +129,12 @@ func (c *Core) findForRequest(from int32, name []byte) (*rsb, wire.Result) {
 			return nil, wire.ResultBadR
 		}
 		r = c.newRsb(name, hash)
-		r.master = c.cfg.NodeID
+		c.setRsbMaster(r, c.cfg.NodeID)
 		c.active.push(r)
 		return r, wire.ResultOK
 	case c.isMaster(r):
 	case from == r.dir:
-		r.master = c.cfg.NodeID
+		c.setRsbMaster(r, c.cfg.NodeID)
 		r.flags &^= rfUncertain
 		if !r.active() {
 			r.first = 0

@@ -43,7 +43,7 @@ func (c *Core) recvAsOwner(from int32, m *wire.Message) error {
 	switch m.Type {
 	case wire.MsgRequestReply:
 		if wasLookup {
-			r.master = from
+			c.setRsbMaster(r, from)
 			l.nodeid = from
 		}
 		return c.recvRequestReply(from, r, l, m)
@@ -92,8 +92,8 @@ func (c *Core) recvRequestReply(from int32, r *rsb, l *lkb, m *wire.Message) err
 	case wire.ResultOK, wire.ResultInProgress:
 		c.takeReplyFlags(l, m)
 		l.remid = m.LkID
-		if r.master == 0 {
-			r.master = from // another request was refused there meanwhile; this one was not
+		if r.master == 0 || r.is(rfUnclaimed) {
+			c.setRsbMaster(r, from) // known by this reply at the latest
 		}
 		l.takeAltMode()
 		if m.Result == wire.ResultOK {
@@ -141,7 +141,7 @@ func (c *Core) overlapAfterReply(r *rsb, l *lkb, res wire.Result) {
 // requestElsewhere: the node we asked is not the master. Forget it and ask the directory, unless that is us.
 func (c *Core) requestElsewhere(r *rsb, l *lkb) {
 	if r.dir != c.cfg.NodeID && !c.isMaster(r) {
-		r.master = 0
+		c.setRsbMaster(r, 0)
 		l.nodeid = -1
 	}
 	if l.is(lfOverlap) {

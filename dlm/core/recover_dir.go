@@ -30,7 +30,20 @@ func (c *Core) collectNames() bool {
 		}
 		return false
 	}
+	c.findUnclaimed()
 	return true
+}
+
+// findUnclaimed looks for active resources in our directory whose master on record named others but not them. It
+// became master in a recovery that was interrupted and has forgotten it since. Our own next request makes it master
+// again; without one the record must go with the last lock here, or others would be sent to it for ever.
+func (c *Core) findUnclaimed() {
+	for _, r := range c.rec.root {
+		r.flags &^= rfUnclaimed
+		if r.dir == c.cfg.NodeID && r.master != 0 && !c.isMaster(r) && r.masterSeq != uint32(c.seq) {
+			r.flags |= rfUnclaimed
+		}
+	}
 }
 
 // recvNamesReply records the sender as master of what it names.

@@ -31,7 +31,7 @@ func (c *Core) purgeDead(r *rsb) {
 	for _, q := range [...]*lkbList{&r.granted, &r.convert, &r.waiting} {
 		for l := q.head; l != nil; {
 			next := l.next
-			if l.masterCopy() && c.isRemoved(l.nodeid) {
+			if l.masterCopy() && c.isRemoved(l.nodeid, l.seq) {
 				if l.has(wire.LKFValBlk) && l.grmode >= wire.PW {
 					r.flags |= rfRecoverLVBInv
 				}
@@ -53,13 +53,16 @@ func (c *Core) recoverMaster(r *rsb) {
 	if c.isMaster(r) {
 		return
 	}
-	removed := r.master != 0 && c.isRemoved(r.master)
+	removed := r.master != 0 && c.isRemoved(r.master, r.masterSeq)
+	if r.is(rfUnclaimed) && (!r.granted.empty() || r.hasBlocked()) {
+		removed = true // our locks never got there
+	}
 	if !removed && !r.is(rfNewMaster) {
 		return
 	}
 	if r.dir == c.cfg.NodeID {
 		if removed {
-			r.master = c.cfg.NodeID
+			c.setRsbMaster(r, c.cfg.NodeID)
 		}
 		c.setNewMaster(r)
 		return
@@ -133,7 +136,7 @@ func (c *Core) recvRecoverLookupReply(from int32, m *wire.Rcom) error {
 	r := rc.lookups[i]
 	rc.lookups[i] = nil
 	rc.lookupsOut--
-	r.master = m.Result
+	c.setRsbMaster(r, m.Result)
 	c.setNewMaster(r)
 	c.runRecovery()
 	return nil
@@ -201,8 +204,11 @@ func (c *Core) sendLock(r *rsb, l *lkb) {
 	if l.is(lfLimbo) {
 		b.GrMode, b.WaitType = l.limboMode, wire.MsgConvert
 	}
-	if l.is(lfBadLVB) && l.queue() == wire.StatusGranted {
+	if l.is(lfBadLVB) && l.has(wire.LKFValBlk) {
 		b.ExFlags &^= wire.LKFValBlk // our value is known to be invalid; the new master must not take it for the truth
+		if l.queue() != wire.StatusGranted {
+			l.lflags |= lfNoLVB
+		}
 	}
 	if l.lvb != nil {
 		b.LVB = c.zeroLVB
@@ -276,7 +282,7 @@ func (c *Core) takeLock(from int32, b *wire.RcomLockBuf) wire.Result {
 
 // fillRecovered: Linux receive_rcom_lock_args.
 func (c *Core) fillRecovered(r *rsb, l *lkb, from int32, b *wire.RcomLockBuf) {
-	l.lflags = lfMaster
+	l.lflags, l.seq = lfMaster, uint32(c.seq)
 	l.nodeid, l.remid, l.pid = from, b.LkID, b.OwnPid
 	l.exflags, l.lvbseq = b.ExFlags, b.LVBSeq
 	l.flags = uint16(b.Flags & wire.IFLMask)

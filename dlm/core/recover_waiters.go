@@ -12,7 +12,7 @@ func (c *Core) waitersFirstPart() {
 		next := l.wnext
 		if l.waitType == uint8(wire.MsgLookup) {
 			l.lflags |= lfResend
-		} else if c.isRemoved(l.waitNode) {
+		} else if c.isRemoved(l.waitNode, l.waitSeq) {
 			c.recoverWaiter(l)
 		}
 		l = next
@@ -62,7 +62,7 @@ func (c *Core) cancelWaiter(r *rsb, l *lkb) {
 func (c *Core) markCancelled(l *lkb) {
 	l.waitType = uint8(wire.MsgConvert)
 	l.waitCount = 1
-	l.waitNode = l.nodeid
+	l.waitNode, l.waitSeq = l.nodeid, uint32(c.seq)
 	l.lflags |= lfOverlapCancel | lfResend
 	if !l.is(lfOnWaiters) {
 		l.lflags |= lfOnWaiters
@@ -141,7 +141,7 @@ func (c *Core) purgeRequests() {
 	kept := c.requests[:0]
 	for _, s := range c.requests {
 		switch {
-		case c.isRemoved(s.from):
+		case c.isRemoved(s.from, s.seq), !c.isMember(s.from):
 		case s.m.Type == wire.MsgRemove, s.m.Type == wire.MsgLookup, s.m.Type == wire.MsgLookupReply:
 		default:
 			kept = append(kept, s)

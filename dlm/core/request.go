@@ -13,7 +13,7 @@ func (c *Core) findForUse(name []byte) *rsb {
 	case r == nil:
 		r = c.newRsb(name, hash)
 		if r.dir == c.cfg.NodeID {
-			r.master = c.cfg.NodeID
+			c.setRsbMaster(r, c.cfg.NodeID)
 		}
 		c.active.push(r)
 	case !r.active():
@@ -57,7 +57,7 @@ func (c *Core) setMaster(r *rsb, l *lkb) bool {
 		l.nodeid = c.nodeidOf(r)
 		return true
 	case r.dir == c.cfg.NodeID:
-		r.master = c.cfg.NodeID
+		c.setRsbMaster(r, c.cfg.NodeID)
 		l.nodeid = 0
 		return true
 	}

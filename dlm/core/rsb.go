@@ -4,13 +4,14 @@ import "github.com/ocfuse/ocfuse/dlm/wire"
 
 // Flags of a rsb. (Linux RSB_*.)
 const (
-	rfUncertain     uint8 = 1 << iota // master comes from an inactive record; the next request finds out
-	rfValNotValid                     // the LVB's content is lost
-	rfNewMaster                       // our locks must be sent to the new master
-	rfNewMaster2                      // remastered in this recovery: look for the LVB
-	rfRecoverConv                     // a lock on the convert queue has no known granted mode
-	rfRecoverGrant                    // grant what can be when locking is enabled again
-	rfRecoverLVBInv                   // a node that held PW/EX with an LVB died
+	rfUncertain     uint16 = 1 << iota // master comes from an inactive record; the next request finds out
+	rfValNotValid                      // the LVB's content is lost
+	rfNewMaster                        // our locks must be sent to the new master
+	rfNewMaster2                       // remastered in this recovery: look for the LVB
+	rfRecoverConv                      // a lock on the convert queue has no known granted mode
+	rfRecoverGrant                     // grant what can be when locking is enabled again
+	rfRecoverLVBInv                    // a node that held PW/EX with an LVB died
+	rfUnclaimed                        // we are its directory, and the master on record did not name it in recovery
 )
 
 // rsb is one resource (Linux struct dlm_rsb). Active: it has lkbs attached or recovery holds it. Inactive: only a
@@ -22,24 +23,25 @@ type rsb struct {
 	granted, convert, waiting lkbList
 	lookup                    lkbList // requests held until first is confirmed
 
-	lvb      []byte
-	tossTime int64 // Core.now when it became inactive
-	lvbseq   uint32
-	hash     uint32
-	master   int32  // 0 unknown; our own node id if we are master
-	dir      int32  // directory node
-	first    LockID // the lock whose request will tell the master, 0 none
-	refs     int32  // lkbs attached, plus one while recovery's snapshot holds it
-	unacked  int32  // LOCKs sent to the new master and not answered
-	rootIdx  int32  // index in Core.root, -1 not in it
-	list     *rsbList
-	flags    uint8
-	nameLen  uint8
-	nameBuf  [wire.ResNameMax]byte
+	lvb       []byte
+	tossTime  int64 // Core.now when it became inactive
+	lvbseq    uint32
+	hash      uint32
+	master    int32  // 0 unknown; our own node id if we are master
+	masterSeq uint32 // recover_seq when it was learned
+	dir       int32  // directory node
+	first     LockID // the lock whose request will tell the master, 0 none
+	refs      int32  // lkbs attached, plus one while recovery's snapshot holds it
+	unacked   int32  // LOCKs sent to the new master and not answered
+	rootIdx   int32  // index in Core.root, -1 not in it
+	list      *rsbList
+	flags     uint16
+	nameLen   uint8
+	nameBuf   [wire.ResNameMax]byte
 }
 
 func (r *rsb) name() []byte     { return r.nameBuf[:r.nameLen] }
-func (r *rsb) is(f uint8) bool  { return r.flags&f != 0 }
+func (r *rsb) is(f uint16) bool { return r.flags&f != 0 }
 func (r *rsb) active() bool     { return r.refs > 0 }
 func (r *rsb) hasBlocked() bool { return !r.convert.empty() || !r.waiting.empty() }
 func (r *rsb) isNamed(n []byte, hash uint32) bool {
@@ -169,8 +171,8 @@ func (c *Core) putRsb(r *rsb) {
 		c.putLVB(r.lvb)
 		r.lvb = nil
 	}
-	if r.master == 0 {
-		c.freeRsb(r) // nothing worth remembering: the lookup was given up
+	if r.master == 0 || r.is(rfUnclaimed) {
+		c.freeRsb(r) // nothing worth remembering: the lookup was given up, or the master knows nothing of it
 		return
 	}
 	r.first = 0
@@ -194,6 +196,14 @@ func (c *Core) freeRsb(r *rsb) {
 	}
 	*r = rsb{next: c.rsbPool}
 	c.rsbPool = r
+}
+
+// setRsbMaster records the master, and when that was: a node that departs and comes back within one recovery is another
+// one.
+func (c *Core) setRsbMaster(r *rsb, id int32) {
+	r.master = id
+	r.masterSeq = uint32(c.seq)
+	r.flags &^= rfUnclaimed
 }
 
 func (c *Core) isMaster(r *rsb) bool { return r.master == c.cfg.NodeID }

@@ -17,7 +17,7 @@ func (c *Core) addWaiter(l *lkb, mtype wire.MsgType, node int32) {
 		return
 	}
 	l.waitType = uint8(mtype)
-	l.waitNode = node
+	l.waitNode, l.waitSeq = node, uint32(c.seq)
 	l.waitCount++
 	if !l.is(lfOnWaiters) {
 		l.lflags |= lfOnWaiters

@@ -41,10 +41,10 @@ type handle struct {
 	before   wire.Mode // granted mode when op was issued
 	want     wire.Mode
 	flags    wire.LKF
-	basts    uint8     // blocked modes to react to, one bit each
+	basts    uint8 // blocked modes to react to, one bit each
 	reacting bool
 	dying    bool // unlock was called
-	bad      bool // last value read was marked invalid
+	wrote    uint64
 }
 
 var lockModes = []wire.Mode{wire.NL, wire.CR, wire.CW, wire.PR, wire.PR, wire.PW, wire.EX, wire.EX}
@@ -134,7 +134,7 @@ func (hd *handle) randomFlags() wire.LKF {
 	for _, c := range []struct {
 		flag wire.LKF
 		n    int
-	}{{wire.LKFNoQueue, 6}, {wire.LKFNoQueueBast, 8}, {wire.LKFHeadQue, 12}, {wire.LKFNoOrder, 12}, {wire.LKFNoDlckWt, 3}, {wire.LKFQueCvt, 10}, {wire.LKFIVValBlk, 30}} {
+	}{{wire.LKFNoQueue, 6}, {wire.LKFNoQueueBast, 8}, {wire.LKFNoOrder, 12}, {wire.LKFNoDlckWt, 3}, {wire.LKFQueCvt, 10}, {wire.LKFIVValBlk, 30}} {
 		if s.oneIn(c.n) {
 			f |= c.flag
 		}
@@ -197,6 +197,7 @@ func (hd *handle) write(flags wire.LKF) []byte {
 	s.value++
 	s.count.Writes++
 	r.truth, r.maybeLost, r.mustInvalid = s.value, false, false
+	hd.wrote = s.value
 	return binary.BigEndian.AppendUint64(nil, s.value)
 }
 
@@ -332,16 +333,14 @@ func (hd *handle) granted(cb *core.Completion) {
 	s.count.Reads++
 	if cb.Flags&wire.SBFValNotValid != 0 {
 		s.count.InvalidReads++
-		hd.bad = true
 		if s.deaths == 0 && !r.everInvalid {
 			s.fail("%v: %s read as invalid, but nothing ever made it so", hd.h, r.name)
 		}
 		return
 	}
-	hd.bad = false
 	v := binary.BigEndian.Uint64(cb.LVB)
 	switch {
-	case v == 0 && (r.maybeLost || r.truth == 0):
+	case v == 0 && (r.maybeLost || r.mustInvalid || r.truth == 0): // says that there is none
 	case r.mustInvalid && !r.maybeLost:
 		s.fail("%v: %s read as %d without VALNOTVALID after its writer died", hd.h, r.name, v)
 	case v != r.truth:
@@ -456,13 +455,11 @@ func (h *host) dropLocks() {
 		if hd.mode >= wire.PW && !hd.dying {
 			r.mustInvalid = true
 		}
+		if hd.wrote == r.truth {
+			r.maybeLost = true // perhaps the master never heard of it; what it then has is marked, or it has nothing
+		}
 	}
 	for _, r := range h.s.res {
 		r.noteLoss()
-		for _, o := range r.held {
-			if o.bad && o.op == opConvert && o.mode > wire.CR {
-				r.mustInvalid = false // rcom_lock cannot say that its value is invalid
-			}
-		}
 	}
 }
