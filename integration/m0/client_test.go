@@ -8,6 +8,7 @@ import (
 	"sort"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 )
 
@@ -129,9 +130,10 @@ func (c *checker) size(path string, want int64) {
 	eq(c, st.Size(), want, "size of %s", path)
 }
 
-// until repeats fn for a time: what a check of a storm lasts.
-func until(d time.Duration, fn func()) {
-	for end := time.Now().Add(d); time.Now().Before(end); {
+// until repeats fn for a time and until it has counted three rounds: a writer
+// that starves runs into the limit of the check.
+func until(d time.Duration, rounds *atomic.Uint64, fn func()) {
+	for end := time.Now().Add(d); time.Now().Before(end) || rounds.Load() < 3; {
 		fn()
 	}
 }

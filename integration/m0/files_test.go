@@ -18,8 +18,8 @@ func (n *node) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Att
 	defer i.meta.Unlock(pr)
 	i.mu.RLock()
 	i.dn.attr(&out.Attr)
-	i.mu.RUnlock()
 	n.k.Attr(out, i.k)
+	i.mu.RUnlock()
 	return fuse.OK
 }
 
@@ -60,8 +60,8 @@ func (n *node) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.Att
 	}
 	i.dn.ctime = now
 	i.dn.attr(&out.Attr)
-	i.mu.Unlock()
 	n.k.Attr(out, i.k)
+	i.mu.Unlock()
 	return fuse.OK
 }
 
@@ -77,20 +77,16 @@ func (n *node) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.R
 	defer n.faults.pause()
 	ctx, i := ctxOf(cancel), n.get(in.NodeId)
 	op := i.k.Begin(kcache.ReadKind(uint32(in.Fh), in.Flags), in.Offset, in.Size)
-	defer func() {
-		if op != nil {
-			op.End()
-		}
-	}()
 	level := pr
 	for {
 		if i.k.ReadNeedsEX() {
 			level = ex
 		}
 		if err := i.meta.Lock(ctx, level, served); err != nil {
+			op.End()
 			return nil, errno(err)
 		}
-		if level == ex || !i.k.ReadNeedsEX() {
+		if op.Covered(level == ex) {
 			break
 		}
 		i.meta.Unlock(level)
@@ -100,9 +96,8 @@ func (n *node) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.R
 	if in.Offset < uint64(len(i.dn.data)) {
 		got = copy(buf, i.dn.data[in.Offset:])
 	}
+	op.EndRead(got)
 	i.mu.RUnlock()
-	op.End()
-	op = nil
 	i.meta.Unlock(level)
 	return fuse.ReadResultData(buf[:got]), fuse.OK
 }
@@ -120,28 +115,22 @@ func (n *node) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uin
 	if err == nil {
 		err = h.lock(ctx, i.meta, ex, 0)
 	}
-	off := in.Offset
-	if err == nil {
-		i.mu.Lock()
-		if appends {
-			off = uint64(len(i.dn.data))
-		}
-		i.dn.writeAt(data, off)
-		i.dn.touch()
-		i.mu.Unlock()
-	}
-	if appends && kind == kcache.Write {
-		h.release()
-		n.k.Misplaced(op)
-	}
-	op.End()
-	h.release()
 	if err != nil {
+		op.End()
+		h.release()
 		return 0, errno(err)
 	}
-	if kind == kcache.Direct {
-		n.k.InvalidateRange(i.k, off, in.Size)
+	op.Covered(true)
+	off := in.Offset
+	i.mu.Lock()
+	if appends {
+		off = uint64(len(i.dn.data))
 	}
+	i.dn.writeAt(data, off)
+	i.dn.touch()
+	i.mu.Unlock()
+	n.k.EndWrite(op, off, in.Size)
+	h.release()
 	return uint32(len(data)), fuse.OK
 }
 

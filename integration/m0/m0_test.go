@@ -96,6 +96,7 @@ func (c *cluster) unmount(mnt *kcache.Mount, m *locking.Manager, done chan struc
 	case <-done:
 	case <-time.After(10 * time.Second):
 		c.t.Error("the server did not end after the unmount")
+		c.dump()
 	}
 }
 

@@ -37,8 +37,8 @@ func (n *node) entry(ctx context.Context, d *inode, name string, c *inode, out *
 	h.all = []held{{c.meta, pr}, {n.dentry(d, c), pr}}
 	c.mu.RLock()
 	c.dn.attr(&out.Attr)
-	c.mu.RUnlock()
 	n.k.Entry(out, d.k, name, c.k, f)
+	c.mu.RUnlock()
 	return fuse.OK
 }
 
@@ -226,8 +226,8 @@ func (n *node) entryNested(ctx context.Context, d *inode, name string, c *inode,
 	defer r.Unlock(pr)
 	c.mu.RLock()
 	c.dn.attr(&out.Attr)
-	c.mu.RUnlock()
 	n.k.Entry(out, d.k, name, c.k, kcache.Created)
+	c.mu.RUnlock()
 	return fuse.OK
 }
 

@@ -30,7 +30,7 @@ func checkStorm(c *checker) {
 			defer stop.Store(true)
 			f := c.open(c.p(k, "f"), os.O_WRONLY)
 			defer f.Close()
-			until(stormTime, func() {
+			until(stormTime, &done, func() {
 				v := done.Load() + 1
 				for b := range blocks {
 					_, err := f.WriteAt(page(v), int64(b)*4096)
@@ -79,7 +79,7 @@ func checkMmapStorm(c *checker) {
 			defer stop.Store(true)
 			f := c.open(c.p(k, "f"), os.O_WRONLY)
 			defer f.Close()
-			until(stormTime, func() {
+			until(stormTime, &done, func() {
 				v := done.Load() + 1
 				for b := range blocks {
 					_, err := f.WriteAt(binary.LittleEndian.AppendUint64(nil, v), int64(b)*4096)

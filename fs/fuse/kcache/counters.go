@@ -12,6 +12,7 @@ type Counters struct {
 	Epochs    atomic.Uint64 // INC_EPOCH sent
 	Prunes    atomic.Uint64 // inodes named in PRUNE
 	PageDrops atomic.Uint64 // INVAL_INODE of pages, of Inodes
+	Extends   atomic.Uint64 // STORE sent to raise a file's size
 	Retries   atomic.Uint64 // INVAL_INODE repeated for a reply in flight
 	Stuck     atomic.Uint64 // page drops that went around a locked page
 	GivenUp   atomic.Uint64 // inodes whose reply the kernel never took
@@ -34,7 +35,7 @@ func (e *Engine) Status() Status {
 	c := &e.Counters
 	s := Status{ByKind: map[string]uint64{}, Epochs: c.Epochs.Load(), Revokes: c.Revokes.Load(), Retries: c.Retries.Load(),
 		Stuck: c.Stuck.Load(), NamesCached: e.nameCacheable()}
-	s.Notifies = c.Inodes.Load() + c.Entries.Load() + s.Epochs
+	s.Notifies = c.Inodes.Load() + c.Entries.Load() + s.Epochs + c.Extends.Load()
 	for k := range c.Requests {
 		if n := c.Requests[k].Load(); n != 0 {
 			s.ByKind[requestNames[k]] = n

@@ -91,8 +91,16 @@ type Inode struct {
 	given   given
 	ops     *Op // requests under way that may have pages locked
 	mappers int // open handles that can be mapped writable
-	links   []link
-	absent  map[string]struct{} // of a directory: names given out as not existing
+	// size is what the kernel believes the file's size to be, at least; it
+	// matters once recalled is set: an INVAL_INODE has been sent.
+	size     uint64
+	recalled bool
+	// drops counts page drops, begun and ended; written is its value when
+	// the last cached WRITE ended. Odd things in between: see EndWrite.
+	drops   uint64
+	written uint64
+	links    []link
+	absent   map[string]struct{} // of a directory: names given out as not existing
 }
 
 // NewInode describes an inode that the kernel does not know yet. id is the
@@ -125,7 +133,7 @@ func (i *Inode) Forget(n uint64) bool {
 	if i.lookups != 0 {
 		return false
 	}
-	i.given, i.links, i.absent = given{}, nil, nil
+	i.given, i.links, i.absent, i.size, i.recalled = given{}, nil, nil, 0, false
 	return i.id != fuse.FUSE_ROOT_ID
 }
 
@@ -138,8 +146,7 @@ func (i *Inode) mapped() bool {
 
 // ReadNeedsEX reports whether a READ must take META EX instead of PR, because
 // the pages it fills could be dirtied without asking. To be called by the READ
-// handler after Begin, and again once it has PR: if it is true then, the
-// handler starts over with EX.
+// handler after Begin; Op.Covered asks again once it has the lock.
 func (i *Inode) ReadNeedsEX() bool { return i.mapped() }
 
 // Open must be called by OPEN and CREATE, without a cluster lock held, before
@@ -244,11 +251,13 @@ type Op struct {
 	i          *Inode
 	prev, next *Op
 	kind       OpKind
-	x          extent
+	want       extent // the bytes
+	x          extent // the pages
 	// maybe is the part of a Write's x that it may keep locked, when that is
 	// no longer all of x.
-	maybe []extent
-	part  bool // maybe counts
+	maybe   []extent
+	part    bool // maybe counts: a READ of the same pages began after the WRITE
+	covered bool // has its lock
 }
 
 var ops = sync.Pool{New: func() any { return new(Op) }}
@@ -257,7 +266,7 @@ var ops = sync.Pool{New: func() any { return new(Op) }}
 // lock. Every Begin needs an End.
 func (i *Inode) Begin(kind OpKind, off uint64, size uint32) *Op {
 	o := ops.Get().(*Op)
-	*o = Op{i: i, kind: kind, x: pageExtent(off, size)}
+	*o = Op{i: i, kind: kind, x: pageExtent(off, size), want: extent{off, off + uint64(size)}}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if kind == Write {
@@ -288,11 +297,45 @@ func (o *Op) mayLock() []extent {
 	return []extent{o.x}
 }
 
+// Covered says that the caller has META at EX or PR, before it touches the
+// data. It is false for a READ under PR that must start over with EX: a handle
+// that can be mapped writable was opened meanwhile.
+func (o *Op) Covered(ex bool) bool {
+	o.i.mu.Lock()
+	defer o.i.mu.Unlock()
+	if o.kind == Read && !ex && o.i.mappers != 0 {
+		return false
+	}
+	o.covered = true
+	return true
+}
+
 // End says that the work is done: the reply follows. To be called before the
-// lock is released, also after errors. The Op may not be used afterwards.
+// lock is released, also after errors. The Op may not be used afterwards. A
+// WRITE that wrote something ends with Engine.EndWrite, a READ with EndRead.
 func (o *Op) End() {
 	i := o.i
 	i.mu.Lock()
+	o.end()
+	i.mu.Unlock()
+	*o = Op{}
+	ops.Put(o)
+}
+
+// EndRead is End for a READ that found n bytes.
+func (o *Op) EndRead(n int) {
+	i, x := o.i, o.want
+	i.mu.Lock()
+	if n < int(x.end-x.off) {
+		i.size = min(i.size, x.off+uint64(n)) // the kernel learns the size from it
+	}
+	i.mu.Unlock()
+	o.End()
+}
+
+// end takes the Op off the list. mu of the inode held.
+func (o *Op) end() {
+	i := o.i
 	if o.prev != nil {
 		o.prev.next = o.next
 	} else {
@@ -305,9 +348,6 @@ func (o *Op) End() {
 	if o.kind == Read || o.kind == Write {
 		i.given.add(o.x)
 	}
-	i.mu.Unlock()
-	*o = Op{}
-	ops.Put(o)
 }
 
 // locked returns what requests under way may keep locked.
@@ -317,7 +357,9 @@ func (i *Inode) locked() (reads, writes []extent, writeBack bool) {
 	for o := i.ops; o != nil; o = o.next {
 		switch o.kind {
 		case Read:
-			reads = append(reads, o.x)
+			if !o.covered { // else it ends soon
+				reads = append(reads, o.x)
+			}
 		case Write:
 			writes = append(writes, o.mayLock()...)
 		case WriteBack:

@@ -105,6 +105,8 @@ func options(cfg MountConfig) *fuse.MountOptions {
 	return &fuse.MountOptions{
 		FsName: cfg.Source, Name: cfg.Subtype, Debug: cfg.Debug,
 		MaxWrite: maxRequest, MaxReadAhead: maxRequest,
+		// Replies come from memory, and 1 MiB of them does not fit in a pipe.
+		DisableSplice: true,
 		// Parked readaheads must not keep a revoke's dirty pages from coming
 		// back: the kernel counts both as background requests.
 		MaxBackground:            4096,

@@ -34,6 +34,14 @@ type invalEntry struct {
 	flags   uint32
 }
 
+type store struct {
+	outHeader
+	ino     uint64
+	offset  uint64
+	size    uint32
+	padding uint32
+}
+
 type prune struct {
 	outHeader
 	count   uint32
@@ -128,6 +136,29 @@ func (n *notifier) inode(ino uint64, off, length int64) error {
 func (n *notifier) entry(parent uint64, name string) error {
 	m := invalEntry{outHeader{uint32(32 + len(name) + 1), -fuse.NOTIFY_INVAL_ENTRY, 0}, parent, uint32(len(name)), 0}
 	return n.write(bytesOf(&m), append([]byte(name), 0))
+}
+
+// noBytes is memory that nobody may read.
+var noBytes = sync.OnceValues(func() ([]byte, error) {
+	return unix.Mmap(-1, 0, pageSize, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+})
+
+// extend makes the kernel believe that a file is at least size bytes long,
+// whatever it makes of attribute replies in flight. It is FUSE_NOTIFY_STORE of
+// the last byte, which raises the size first (fuse_notify_store) and then
+// cannot read the byte: no page changes. Where the page is locked it sleeps
+// between the two.
+func (n *notifier) extend(ino, size uint64) error {
+	b, err := noBytes()
+	if err != nil {
+		return err
+	}
+	m := store{outHeader{40 + 1, -fuse.NOTIFY_STORE_CACHE, 0}, ino, size - 1, 1, 0}
+	err = n.write(bytesOf(&m), b[:1])
+	if errors.Is(err, syscall.EFAULT) {
+		return nil
+	}
+	return err
 }
 
 // epoch sends FUSE_NOTIFY_INC_EPOCH: no name cached so far is believed again.

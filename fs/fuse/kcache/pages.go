@@ -29,8 +29,17 @@ type probe struct {
 // goes around pages that requests under way keep locked, which may wait for
 // the very lock; others wait for these requests.
 func (e *Engine) dropPages(i *Inode, goAround bool) {
+	if xs := i.take(false, true).pagesOrNone(); xs != nil {
+		e.dropExtents(i, xs, goAround)
+	}
+}
+
+// dropExtents is dropPages for some pages.
+func (e *Engine) dropExtents(i *Inode, xs []extent, goAround bool) {
+	i.countDrop()
+	defer i.countDrop()
 	var probes []*probe
-	for _, x := range i.take(false, true).pagesOrNone() {
+	for _, x := range xs {
 		probes = append(probes, e.probePages(i, x))
 	}
 	var tick *time.Ticker
@@ -62,6 +71,19 @@ func (e *Engine) dropPages(i *Inode, goAround bool) {
 	}
 }
 
+// countDrop notes that pages have begun or ceased to go.
+func (i *Inode) countDrop() {
+	i.mu.Lock()
+	i.drops++
+	i.mu.Unlock()
+}
+
+// late counts the end of a probe that nobody waits for.
+func (i *Inode) late(p *probe) {
+	i.countDrop()
+	go func() { <-p.done; i.countDrop() }()
+}
+
 // pagesOrNone is pages without an allocation for the common empty case.
 func (g given) pagesOrNone() []extent {
 	if !g.all && g.n == 0 {
@@ -74,19 +96,24 @@ func (g given) pagesOrNone() []extent {
 func (e *Engine) probePages(i *Inode, x extent) *probe {
 	p := &probe{x: x, done: make(chan struct{})}
 	e.Counters.PageDrops.Add(1)
+	length := int64(x.end - x.off)
+	if x.end >= wholeFile.end {
+		length = -1
+	}
+	p.run(func() { e.invalInode(i, int64(x.off), length) })
+	return p
+}
+
+// run does fn on a thread of its own, whose sleep can be seen.
+func (p *probe) run(fn func()) {
 	go func() {
 		defer close(p.done)
 		runtime.LockOSThread()
 		defer runtime.UnlockOSThread()
 		p.tid.Store(int64(unix.Gettid()))
-		length := int64(x.end - x.off)
-		if x.end >= wholeFile.end {
-			length = -1
-		}
-		e.invalInode(i, int64(x.off), length)
+		fn()
 		p.tid.Store(0)
 	}()
-	return p
 }
 
 // around replaces probes that sleep on a page which a request of ours keeps
@@ -114,6 +141,7 @@ func (e *Engine) around(i *Inode, probes []*probe) []*probe {
 		if rest, cut := cutAround(p.x, reads, writes); cut {
 			e.Counters.Stuck.Add(1)
 			p.replaced = true
+			i.late(p)
 			for _, x := range rest {
 				probes = append(probes, e.probePages(i, x))
 			}

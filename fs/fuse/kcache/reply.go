@@ -21,15 +21,19 @@ const (
 
 // Entry completes a reply that names child as dir/name; the attributes are
 // already in out. The caller holds the dentry lock and META of child, or says
-// in f that it does not, and has not yet released META of dir. It counts the
+// in f that it does not, has not yet released META of dir, and holds what keeps
+// local changes of child's size away. It counts the
 // lookup, so the reply must be sent; use Unsent if it is not.
 func (e *Engine) Entry(out *fuse.EntryOut, dir *Inode, name string, child *Inode, f EntryFlags) {
 	out.NodeId, out.Generation = child.id, child.gen
 	if e.nameCacheable() && f&NameUncached == 0 {
 		out.EntryValid = forever
 	}
+	fresh := false
 	child.mu.Lock()
-	child.lookups++
+	if child.lookups++; child.lookups == 1 && child.id != fuse.FUSE_ROOT_ID {
+		child.size, fresh = out.Size, true
+	}
 	if f&(Created|AttrUncached) == 0 {
 		out.AttrValid = forever
 	}
@@ -39,6 +43,9 @@ func (e *Engine) Entry(out *fuse.EntryOut, dir *Inode, name string, child *Inode
 	dir.mu.Lock()
 	delete(dir.absent, name)
 	dir.mu.Unlock()
+	if !fresh && !child.dir {
+		e.noteSize(child, out.Size)
+	}
 }
 
 // Unsent takes an Entry back whose reply was not sent after all.
@@ -76,12 +83,16 @@ func (e *Engine) Negative(out *fuse.EntryOut, dir *Inode, name string) fuse.Stat
 }
 
 // Attr completes a GETATTR or SETATTR reply; the attributes are already in
-// out. The caller holds META of i.
+// out. The caller holds META of i, and what keeps local changes of the size
+// away (the mutex that guards the attributes).
 func (e *Engine) Attr(out *fuse.AttrOut, i *Inode) {
 	out.AttrValid = forever
 	i.mu.Lock()
 	i.given.attrs = true
 	i.mu.Unlock()
+	if !i.dir {
+		e.noteSize(i, out.Size)
+	}
 }
 
 // Renamed notes that the kernel's name of child moves with a RENAME of this

@@ -119,6 +119,9 @@ func (e *Engine) invalEntries(dir *Inode, names []string) {
 // invalInode sends INVAL_INODE until the kernel knows the inode or has
 // forgotten it.
 func (e *Engine) invalInode(i *Inode, off, length int64) {
+	i.mu.Lock()
+	i.recalled = true
+	i.mu.Unlock()
 	var end time.Time
 	for {
 		e.Counters.Inodes.Add(1)
@@ -147,28 +150,123 @@ func (e *Engine) invalInode(i *Inode, off, length int64) {
 	}
 }
 
-// InvalidateRange drops the pages of a range: a WRITE past the page cache has
-// changed them. To be called without a cluster lock, before the reply.
-func (e *Engine) InvalidateRange(i *Inode, off uint64, size uint32) {
-	x := pageExtent(off, size)
+// EndWrite is Op.End for a WRITE or size change that has put n bytes at offset
+// at. It sees that the kernel keeps nothing older of these bytes than they are:
+//
+//   - a WRITE past the page cache (an append, O_DIRECT) leaves cached pages;
+//   - an append through a cached handle, which F_SETFL makes possible, was
+//     put by the kernel where it believed the end to be;
+//   - the kernel copies the data into cached pages before it sends the WRITE.
+//     Such a page may be taken back, and filled again by a READ, before the
+//     data is here. The kernel sends cached WRITEs of an inode one after the
+//     other, so that this can have happened only if pages were dropped since
+//     the one before ended;
+//   - an append ends further out than the kernel believes.
+//
+// To be called before META is released. It goes around requests that wait.
+func (e *Engine) EndWrite(o *Op, at uint64, n uint32) {
+	i, x := o.i, pageExtent(at, n)
+	moved := at != o.want.off
 	i.mu.Lock()
+	drop := given{}
+	switch o.kind {
+	case Direct:
+		drop.add(i.cached(x))
+	case Write:
+		if moved {
+			drop.add(x)
+		}
+		if moved || i.drops != i.written {
+			drop.add(o.x)
+		}
+	}
+	grow := moved && at+uint64(n) > i.size
+	if !moved {
+		i.size = max(i.size, at+uint64(n))
+	}
+	i.mu.Unlock()
+	if grow {
+		e.extend(i, at+uint64(n))
+	}
+	if xs := drop.pagesOrNone(); xs != nil {
+		i.mu.Lock()
+		before := i.drops
+		i.mu.Unlock()
+		e.dropExtents(i, xs, true)
+		i.mu.Lock()
+		if i.drops == before+2 {
+			i.written = i.drops // nobody else's
+		}
+		i.mu.Unlock()
+	}
+	o.End()
+}
+
+// cached returns x if any page of it may be cached or on its way, else
+// nothing. mu held.
+func (i *Inode) cached(x extent) extent {
 	hit := i.given.all
 	for _, r := range i.given.ranges[:i.given.n] {
 		hit = hit || r.overlaps(x)
 	}
+	for o := i.ops; o != nil && !hit; o = o.next {
+		hit = o.kind == Read && o.x.overlaps(x)
+	}
+	if !hit {
+		return extent{}
+	}
+	return x
+}
+
+// extend makes the kernel believe that the file is at least size bytes long.
+func (e *Engine) extend(i *Inode, size uint64) {
+	e.Counters.Extends.Add(1)
+	p := &probe{done: make(chan struct{})}
+	p.run(func() {
+		if err := e.n.extend(i.id, size); err != nil && !errors.Is(err, syscall.ENOENT) && !errors.Is(err, errClosed) {
+			e.logf("telling the kernel the size of inode %d: %v", i.id, err)
+		}
+	})
+	for {
+		select {
+		case <-p.done:
+		case <-e.closing:
+		case <-time.After(stuckTick):
+			if !asleep(p.tid.Load()) {
+				continue
+			}
+			// It sleeps on the last page: the size is raised by then.
+		}
+		break
+	}
+	i.mu.Lock()
+	i.size = max(i.size, size)
 	i.mu.Unlock()
-	if hit {
-		e.invalInode(i, int64(x.off), int64(x.end-x.off))
+}
+
+// noteSize sees that a file's size in a reply is not lost. The kernel ignores
+// attributes that were asked for before an INVAL_INODE, and goes on with the
+// size it had. Smaller sizes it finds out by READ.
+func (e *Engine) noteSize(i *Inode, size uint64) {
+	i.mu.Lock()
+	grow := i.recalled && size > i.size
+	if size < i.size {
+		i.size = size
+	}
+	i.mu.Unlock()
+	if grow {
+		e.extend(i, size)
 	}
 }
 
-// Misplaced drops what the kernel keeps of a WRITE that it put at another
-// offset than the filesystem did: an append through a cached handle, which
-// F_SETFL makes possible (the WRITE's flags have O_APPEND, those of the OPEN had
-// not). To be called before Op.End, without a cluster lock.
-func (e *Engine) Misplaced(o *Op) {
-	o.i.mu.Lock()
-	o.i.given.all = true
-	o.i.mu.Unlock()
-	e.dropPages(o.i, true)
+// InvalidateRange drops the pages of a range whose bytes were changed by
+// something else than a WRITE: fallocate, a copy, a clone. To be called before
+// META is released. It goes around requests that wait.
+func (e *Engine) InvalidateRange(i *Inode, off uint64, size uint32) {
+	i.mu.Lock()
+	x := i.cached(pageExtent(off, size))
+	i.mu.Unlock()
+	if x.off < x.end {
+		e.dropExtents(i, []extent{x}, true)
+	}
 }
