@@ -20,16 +20,16 @@ func TestBits(t *testing.T) {
 		for i := range b {
 			b[i] = byte(rng.Uint32())
 			if dense > 1 {
-				b[i] |= byte(rng.Uint32()) | byte(rng.Uint32())
+				b[i] |= byte(rng.Uint32()) | byte(rng.Uint32()>>8)
 			}
 			if dense == 3 {
-				b[i] = 0xff &^ (b[i] & byte(rng.Uint32()) & byte(rng.Uint32()))
+				b[i] = 0xff &^ (b[i] & byte(rng.Uint32()) & byte(rng.Uint32()>>8))
 			}
 		}
 		if rng.IntN(2) == 0 {
 			busy = make([]byte, size)
 			for i := range busy {
-				busy[i] = byte(rng.Uint32()) & byte(rng.Uint32())
+				busy[i] = byte(rng.Uint32()) & byte(rng.Uint32()>>8)
 			}
 		}
 		from := rng.IntN(size * 8)
