@@ -54,7 +54,7 @@ func (c *Core) recoverMaster(r *rsb) {
 		return
 	}
 	removed := r.master != 0 && c.isRemoved(r.master, r.masterSeq)
-	if r.is(rfUnclaimed) && (!r.granted.empty() || r.hasBlocked()) {
+	if r.is(rfUnclaimed) && r.is(rfNewMaster) {
 		removed = true // our locks never got there
 	}
 	if !removed && !r.is(rfNewMaster) {
@@ -204,7 +204,7 @@ func (c *Core) sendLock(r *rsb, l *lkb) {
 	if l.is(lfLimbo) {
 		b.GrMode, b.WaitType = l.limboMode, wire.MsgConvert
 	}
-	if l.is(lfBadLVB) && l.has(wire.LKFValBlk) {
+	if l.is(lfBadLVB) && l.has(wire.LKFValBlk) && max(l.grmode, l.limboMode) > wire.CR {
 		b.ExFlags &^= wire.LKFValBlk // our value is known to be invalid; the new master must not take it for the truth
 		if l.queue() != wire.StatusGranted {
 			l.lflags |= lfNoLVB
