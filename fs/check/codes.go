@@ -178,7 +178,8 @@ const (
 	LallocUsedCount    = "LALLOC_USED_COUNT"    // i_used is not the number of set bits
 	DxEntryStale       = "DX_ENTRY_STALE"       // index entry without a name
 	DxEntryCount       = "DX_ENTRY_COUNT"       // dr_num_entries, de_count wrong
-	DxFreeList         = "DX_FREE_LIST"         // free-space list or db_free_rec_len wrong
+	DxFreeList         = "DX_FREE_LIST"         // free-space list does not have exactly the blocks with space
+	DxFreeLen          = "DX_FREE_LEN"          // db_free_rec_len promises more than the largest hole
 	OrphanEntry        = "ORPHAN_ENTRY"         // orphan dir entry and inode disagree
 	OrphanFlag         = "ORPHAN_FLAG"          // ORPHANED inode not in its orphan dir
 	RefcountOrder      = "REFCOUNT_ORDER"       // records or rf_cpos not in order

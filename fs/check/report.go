@@ -27,6 +27,7 @@ type Summary struct {
 	MetaBlocks   uint64 // blocks used from the extent allocators
 	Orphans      uint64 // entries of the orphan directories
 	SharedRuns   uint64 // refcounted extents
+	UnderFree    uint64 // directory blocks with more free space than they say
 }
 
 // Report is the result of [Run].
@@ -46,9 +47,10 @@ type Report struct {
 // Clean reports that the volume was checked completely and nothing is wrong.
 //
 // A volume straight from mkfs.ocfs2 1.8.7 with blocks of 512 or 1024 bytes has
-// [DxTreeMissing] for its system directory. Linux 6.1 itself leaves
+// [DxTreeMissing] for its system directory; one made without inline-data,
+// [DxFreeLen] for its root directory. Linux 6.1 itself leaves
 // [InodeSparseSize] (preallocation beyond the end, quota files that grew) and
-// [XattrFreeStart] (after removals from buckets). fsck.ocfs2 reports the same.
+// [XattrFreeStart] (after removals from buckets). Except for DxFreeLen, fsck.ocfs2 reports the same.
 func (r *Report) Clean() bool {
 	return len(r.Problems) == 0 && r.Truncated == 0 && r.Stopped == ""
 }
