@@ -32,7 +32,8 @@
 //     and only for calls with FlagValBlk. LVBValid says whether it is what the
 //     last holder of EX wrote.
 //   - A request with FlagNoQueue that cannot be granted at once completes with
-//     ErrAgain and leaves the level as it was.
+//     ErrAgain and leaves the level as it was. Its holders hear nothing of
+//     it: no BlockingAST (Linux sends one only with NOQUEUEBAST).
 //   - Disconnect returns only when the stack will never again touch the
 //     connection, the locks or the callbacks. All locks must have been dropped
 //     before, unless the node gives up (Abort).

@@ -233,10 +233,14 @@ func TestNoQueue(t *testing.T) {
 		t.Errorf("level after a refusal: %v", b.Level())
 	}
 	a.Unlock(pr)
-	eventually(t, "EX after the other let go", func() bool {
-		err := b.Lock(bg, ex, NoQueue)
-		return err == nil
-	})
+	if err := b.Lock(bg, ex, NoQueue); !errors.Is(err, stackglue.ErrAgain) {
+		t.Fatalf("EX against a cached lock: %v", err)
+	}
+	if n := w.ms[0].Counters.Basts.Load(); n != 0 {
+		t.Errorf("requests that do not queue caused %d blocking ASTs", n)
+	}
+	must(t, a.Drop(bg))
+	must(t, b.Lock(bg, ex, NoQueue))
 	b.Unlock(ex)
 	w.finish()
 }

@@ -34,7 +34,6 @@ func (c *Cluster) doLock(k *lock, mode stackglue.Mode, f stackglue.Flags, lvb *[
 		case len(r.convert)+len(r.waiting) == 0 && c.fits(k):
 			c.grant(k)
 		case f&stackglue.FlagNoQueue != 0:
-			c.blame(k, mode)
 			c.detach(k)
 			c.post(k, event{kind: lockAST, status: stackglue.ErrAgain})
 		default:
@@ -55,7 +54,6 @@ func (c *Cluster) doLock(k *lock, mode stackglue.Mode, f stackglue.Flags, lvb *[
 		c.grant(k)
 	case f&stackglue.FlagNoQueue != 0:
 		r.granted = append(r.granted, k)
-		c.blame(k, mode)
 		c.post(k, event{kind: lockAST, status: stackglue.ErrAgain})
 	default:
 		r.convert = append(r.convert, k)
