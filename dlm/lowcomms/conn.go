@@ -41,8 +41,12 @@ func (c *conn) readLoop() {
 		err = c.err
 	}
 	l.mu.Unlock()
-	if err != nil && l.t.ctx.Err() == nil {
-		l.t.cfg.Log(Record{Level: midcomms.Info, Node: l.node, Text: "connection lost", Err: err})
+	if l.ctx.Err() == nil {
+		text := "connection lost"
+		if err == nil {
+			text = "connection closed by the peer"
+		}
+		l.t.cfg.Log(Record{Level: midcomms.Info, Node: l.node, Text: text, Err: err})
 	}
 	l.remove(c, err)
 	l.notify()

@@ -30,6 +30,9 @@ type link struct {
 	node uint32
 	addr netip.Addr
 
+	ctx    context.Context // ends with the link
+	cancel context.CancelFunc
+
 	reads   atomic.Uint64
 	bytesIn atomic.Uint64
 
@@ -75,14 +78,14 @@ func (l *link) dialLoop() {
 		if !l.sleep(wait) || !l.goOn() {
 			return
 		}
-		ctx, cancel := context.WithTimeout(l.t.ctx, dialTimeout)
+		ctx, cancel := context.WithTimeout(l.ctx, dialTimeout)
 		c, err := l.t.cfg.Network.Dial(ctx, l.t.cfg.Addr, netip.AddrPortFrom(l.addr, l.t.cfg.Port))
 		cancel()
 		if err == nil {
 			l.install(c, true)
 			return
 		}
-		if failures == 0 && l.t.ctx.Err() == nil {
+		if failures == 0 && l.ctx.Err() == nil {
 			l.t.cfg.Log(Record{Level: midcomms.Info, Node: l.node, Text: fmt.Sprintf("cannot connect to %v, trying on", l.addr), Err: err})
 		}
 		if unreachable(err) {
@@ -114,17 +117,17 @@ func (l *link) goOn() bool {
 	return true
 }
 
-// sleep waits; false if the transport is closed.
+// sleep waits; false if the link is closed.
 func (l *link) sleep(d time.Duration) bool {
 	if d == 0 {
-		return l.t.ctx.Err() == nil
+		return l.ctx.Err() == nil
 	}
 	t := time.NewTimer(d)
 	defer t.Stop()
 	select {
 	case <-t.C:
 		return true
-	case <-l.t.ctx.Done():
+	case <-l.ctx.Done():
 		return false
 	}
 }
@@ -147,12 +150,13 @@ func (l *link) install(nc Conn, dialed bool) {
 		l.dialing = false
 	}
 	ok := !l.closed
+	var old *conn
 	if ok {
 		l.conns = append(l.conns, c)
 		l.stats.Connects++
 		l.want = false
 		if l.send == nil || !dialed && !l.send.dialed {
-			l.send = c
+			old, l.send = l.send, c
 		}
 		l.dropOldest()
 		ok = l.t.goIfRunning(c.readLoop)
@@ -161,6 +165,10 @@ func (l *link) install(nc Conn, dialed bool) {
 	if !ok {
 		l.remove(c, errClosed)
 		return
+	}
+	if old != nil { // unreliable messages appended before the switch; their sender flushes the new one
+		l.mu.Lock()
+		old.flush()
 	}
 	l.notify()
 }
@@ -236,7 +244,10 @@ func (l *link) abort(final bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.want = false
-	l.closed = l.closed || final
+	if final {
+		l.closed = true
+		l.cancel() // a dial that came through now would only confuse the peer
+	}
 	l.send = nil
 	for _, c := range l.conns {
 		_ = c.c.Abort()

@@ -73,8 +73,8 @@ func (m *Mem) Dial(ctx context.Context, from netip.Addr, to netip.AddrPort) (Con
 }
 
 // Break breaks every connection between x and y as a RST does: of the unread bytes of each direction only the first
-// keep(n) arrive.
-func (m *Mem) Break(x, y netip.Addr, keep func(n int) int) {
+// keep(n) arrive. It returns the number of connections that were broken.
+func (m *Mem) Break(x, y netip.Addr, keep func(n int) int) int {
 	m.mu.Lock()
 	var hit []*memConn
 	for c := range m.conns {
@@ -83,9 +83,13 @@ func (m *Mem) Break(x, y netip.Addr, keep func(n int) int) {
 		}
 	}
 	m.mu.Unlock()
+	fresh := 0
 	for _, c := range hit {
-		c.in.fail(keep)
+		if c.in.fail(keep) {
+			fresh++
+		}
 	}
+	return (fresh + 1) / 2
 }
 
 type memListener struct {
@@ -141,14 +145,17 @@ func newMemPipe() *memPipe {
 	return p
 }
 
-func (p *memPipe) fail(keep func(n int) int) {
+// fail breaks the direction; false if it is broken already.
+func (p *memPipe) fail(keep func(n int) int) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if p.err == nil {
+	fresh := p.err == nil
+	if fresh {
 		p.err = &net.OpError{Op: "read", Net: "mem", Err: syscall.ECONNRESET}
 		p.buf = p.buf[:keep(len(p.buf))]
 	}
 	p.cond.Broadcast()
+	return fresh
 }
 
 func (p *memPipe) read(b []byte) (int, error) {

@@ -234,7 +234,9 @@ func (t *Conns) AddPeer(node uint32, addr netip.Addr) error {
 	case old.byAddr[addr] != nil:
 		return fmt.Errorf("dlm: address %v is node %d's already", addr, old.byAddr[addr].node)
 	}
-	t.store(&link{t: t, node: node, addr: addr}, nil)
+	l := &link{t: t, node: node, addr: addr}
+	l.ctx, l.cancel = context.WithCancel(t.ctx)
+	t.store(l, nil)
 	return nil
 }
 
