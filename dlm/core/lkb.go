@@ -62,7 +62,6 @@ type lkb struct {
 
 func (l *lkb) is(f uint16) bool    { return l.lflags&f != 0 }
 func (l *lkb) masterCopy() bool    { return l.lflags&lfMaster != 0 }
-func (l *lkb) processCopy() bool   { return l.nodeid != 0 && l.lflags&lfMaster == 0 }
 func (l *lkb) has(f wire.LKF) bool { return l.exflags&f != 0 }
 func (l *lkb) wantsBast() bool     { return l.asts&uint8(wire.AstBlocking) != 0 }
 func (l *lkb) canQueue() bool      { return l.exflags&wire.LKFNoQueue == 0 }

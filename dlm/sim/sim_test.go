@@ -49,7 +49,7 @@ func TestSeeds(t *testing.T) {
 		}
 		return
 	}
-	n := 200
+	n := 500
 	if v := os.Getenv("SEEDS"); v != "" {
 		var err error
 		if n, err = strconv.Atoi(v); err != nil {
