@@ -106,10 +106,8 @@ func (m *Manager) waitRecovered(ctx context.Context, f Flags) error {
 		if f&NoQueue != 0 {
 			return fmt.Errorf("recovery of a dead node is going on: %w", stackglue.ErrAgain)
 		}
-		select {
-		case <-ch:
-		case <-ctx.Done():
-			return fmt.Errorf("waiting for the recovery of a dead node: %w", ctx.Err())
+		if err := await(ctx, ch); err != nil {
+			return fmt.Errorf("waiting for the recovery of a dead node: %w", err)
 		}
 	}
 }

@@ -136,7 +136,8 @@ func (r *Resource) Holders() (readers, writers int) {
 // the context's error if it ended first (never after the grant),
 // stackglue.ErrFenced, stackglue.ErrShutdown, ErrFreed, an error of the
 // stack, or one of Hooks.Refresh. After an error the caller holds nothing.
-// A lock that is cached costs two uncontended mutex operations and no
+// A context may be closed by Done without an Err: the wait then ends when Err is
+// set. A lock that is cached costs two uncontended mutex operations and no
 // allocation or message.
 func (r *Resource) Lock(ctx context.Context, level stackglue.Mode, f Flags) error {
 	r.mu.Lock()
@@ -318,12 +319,7 @@ func (r *Resource) waitChange(ctx context.Context) error {
 	}
 	ch := r.idle
 	r.mu.Unlock()
-	var err error
-	select {
-	case <-ch:
-	case <-ctx.Done():
-		err = ctx.Err()
-	}
+	err := await(ctx, ch)
 	r.mu.Lock()
 	return err
 }

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/ocfuse/ocfuse/stackglue"
 )
@@ -176,14 +177,10 @@ func (r *Resource) acquire(ctx context.Context, level stackglue.Mode, f Flags) e
 			continue
 		}
 		r.mu.Unlock()
-		select {
-		case <-w.ch:
-			r.mu.Lock()
-		case <-ctx.Done():
-			r.mu.Lock()
-			if !w.done {
-				r.giveUp(w, ctx.Err())
-			}
+		err := await(ctx, w.ch)
+		r.mu.Lock()
+		if err != nil && !w.done {
+			r.giveUp(w, err)
 		}
 	}
 	err := w.err
@@ -193,6 +190,34 @@ func (r *Resource) acquire(ctx context.Context, level stackglue.Mode, f Flags) e
 	}
 	waiters.Put(w)
 	return err
+}
+
+// interruptPoll is how often a context is asked that called itself done but is
+// not over.
+const interruptPoll = 50 * time.Millisecond
+
+// await waits for ch or the end of the context. A context whose Done is closed
+// while its Err is still nil is asked again from time to time: FUSE's
+// INTERRUPT tells that a signal has come, which ends only some waits.
+func await(ctx context.Context, ch <-chan struct{}) error {
+	done := ctx.Done()
+	var again <-chan time.Time
+	for {
+		select {
+		case <-ch:
+			return nil
+		case <-done:
+			if done, again = nil, nil; ctx.Err() == nil {
+				t := time.NewTicker(interruptPoll)
+				defer t.Stop()
+				again = t.C
+			}
+		case <-again:
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+	}
 }
 
 // giveUp ends a waiter whose context is over and cancels the request in

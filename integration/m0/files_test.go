@@ -12,7 +12,7 @@ import (
 func (n *node) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrOut) fuse.Status {
 	defer n.faults.pause()
 	i := n.get(in.NodeId)
-	if err := i.meta.Lock(ctxOf(cancel), pr, served); err != nil {
+	if err := i.meta.Lock(ctxOf(cancel, &in.InHeader), pr, served); err != nil {
 		return errno(err)
 	}
 	defer i.meta.Unlock(pr)
@@ -25,7 +25,7 @@ func (n *node) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.Att
 
 func (n *node) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrOut) fuse.Status {
 	defer n.faults.pause()
-	ctx, i := ctxOf(cancel), n.get(in.NodeId)
+	ctx, i := ctxOf(cancel, &in.InHeader), n.get(in.NodeId)
 	var h holds
 	defer h.release()
 	size, resize := in.GetSize()
@@ -75,7 +75,7 @@ func (n *node) Release(_ <-chan struct{}, in *fuse.ReleaseIn) { n.get(in.NodeId)
 
 func (n *node) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	defer n.faults.pause()
-	ctx, i := ctxOf(cancel), n.get(in.NodeId)
+	ctx, i := ctxOf(cancel, &in.InHeader), n.get(in.NodeId)
 	op := i.k.Begin(kcache.ReadKind(uint32(in.Fh), in.Flags), in.Offset, in.Size)
 	level := pr
 	for {
@@ -104,7 +104,7 @@ func (n *node) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.R
 
 func (n *node) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
 	defer n.faults.pause()
-	ctx, i := ctxOf(cancel), n.get(in.NodeId)
+	ctx, i := ctxOf(cancel, &in.InHeader), n.get(in.NodeId)
 	kind, appends := kcache.WriteKind(uint32(in.Fh), in.Flags, in.WriteFlags), in.Flags&syscall.O_APPEND != 0
 	if kind == kcache.WriteBack {
 		return i.writeBack(in, data)
@@ -150,7 +150,7 @@ func (i *inode) writeBack(in *fuse.WriteIn, data []byte) (uint32, fuse.Status) {
 func (n *node) Readlink(cancel <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.Status) {
 	defer n.faults.pause()
 	i := n.get(h.NodeId)
-	if err := i.meta.Lock(ctxOf(cancel), pr, served); err != nil {
+	if err := i.meta.Lock(ctxOf(cancel, h), pr, served); err != nil {
 		return nil, errno(err)
 	}
 	defer i.meta.Unlock(pr)

@@ -12,7 +12,7 @@ import (
 
 func (n *node) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out *fuse.EntryOut) fuse.Status {
 	defer n.faults.pause()
-	ctx, d := ctxOf(cancel), n.get(h.NodeId)
+	ctx, d := ctxOf(cancel, h), n.get(h.NodeId)
 	if err := d.meta.Lock(ctx, pr, served); err != nil {
 		return errno(err)
 	}
@@ -61,7 +61,7 @@ func (n *node) create(ctx context.Context, d *inode, name string, dn *dnode, out
 // make is MKNOD, MKDIR and SYMLINK.
 func (n *node) make(cancel <-chan struct{}, h *fuse.InHeader, name string, mode uint32, target string, out *fuse.EntryOut) fuse.Status {
 	defer n.faults.pause()
-	ctx, d := ctxOf(cancel), n.get(h.NodeId)
+	ctx, d := ctxOf(cancel, h), n.get(h.NodeId)
 	if err := d.meta.Lock(ctx, ex, 0); err != nil {
 		return errno(err)
 	}
@@ -94,7 +94,7 @@ func (n *node) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name st
 
 func (n *node) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	defer n.faults.pause()
-	ctx, d := ctxOf(cancel), n.get(in.NodeId)
+	ctx, d := ctxOf(cancel, &in.InHeader), n.get(in.NodeId)
 	if err := d.meta.Lock(ctx, ex, 0); err != nil {
 		return errno(err)
 	}
@@ -122,11 +122,11 @@ func (n *node) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, ou
 }
 
 func (n *node) Unlink(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
-	return n.remove(ctxOf(cancel), n.get(h.NodeId), name, false)
+	return n.remove(ctxOf(cancel, h), n.get(h.NodeId), name, false)
 }
 
 func (n *node) Rmdir(cancel <-chan struct{}, h *fuse.InHeader, name string) fuse.Status {
-	return n.remove(ctxOf(cancel), n.get(h.NodeId), name, true)
+	return n.remove(ctxOf(cancel, h), n.get(h.NodeId), name, true)
 }
 
 func (n *node) remove(ctx context.Context, d *inode, name string, dir bool) fuse.Status {
@@ -192,7 +192,7 @@ func (d *inode) unlinkName(name string, c *inode) {
 
 func (n *node) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fuse.EntryOut) fuse.Status {
 	defer n.faults.pause()
-	ctx, d, c := ctxOf(cancel), n.get(in.NodeId), n.get(in.Oldnodeid)
+	ctx, d, c := ctxOf(cancel, &in.InHeader), n.get(in.NodeId), n.get(in.Oldnodeid)
 	var h holds
 	defer h.release()
 	if err := h.lock(ctx, d.meta, ex, 0); err != nil {
@@ -233,7 +233,7 @@ func (n *node) entryNested(ctx context.Context, d *inode, name string, c *inode,
 
 func (n *node) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName string) fuse.Status {
 	defer n.faults.pause()
-	ctx, od, nd := ctxOf(cancel), n.get(in.NodeId), n.get(in.Newdir)
+	ctx, od, nd := ctxOf(cancel, &in.InHeader), n.get(in.NodeId), n.get(in.Newdir)
 	const noReplace = 1
 	if in.Flags&^noReplace != 0 {
 		return fuse.EINVAL
@@ -341,7 +341,7 @@ func (n *node) OpenDir(<-chan struct{}, *fuse.OpenIn, *fuse.OpenOut) fuse.Status
 func (n *node) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	defer n.faults.pause()
 	d := n.get(in.NodeId)
-	if err := d.meta.Lock(ctxOf(cancel), pr, served); err != nil {
+	if err := d.meta.Lock(ctxOf(cancel, &in.InHeader), pr, served); err != nil {
 		return errno(err)
 	}
 	defer d.meta.Unlock(pr)
@@ -357,7 +357,7 @@ func (n *node) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEnt
 
 func (n *node) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
 	defer n.faults.pause()
-	ctx, d := ctxOf(cancel), n.get(in.NodeId)
+	ctx, d := ctxOf(cancel, &in.InHeader), n.get(in.NodeId)
 	if err := d.meta.Lock(ctx, pr, served); err != nil {
 		return errno(err)
 	}

@@ -101,24 +101,9 @@ func (h *dentryHooks) Downconvert(_ *locking.Resource, p locking.Pass) locking.V
 	return locking.DropLock
 }
 
-// interrupt makes a context of FUSE's cancel channel.
-type interrupt struct {
-	context.Context
-	ch <-chan struct{}
+func ctxOf(cancel <-chan struct{}, h *fuse.InHeader) context.Context {
+	return kcache.Context(cancel, h.Pid, false)
 }
-
-func (c interrupt) Done() <-chan struct{} { return c.ch }
-
-func (c interrupt) Err() error {
-	select {
-	case <-c.ch:
-		return context.Canceled
-	default:
-		return nil
-	}
-}
-
-func ctxOf(cancel <-chan struct{}) context.Context { return interrupt{context.Background(), cancel} }
 
 func errno(err error) fuse.Status {
 	var e syscall.Errno

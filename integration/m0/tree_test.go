@@ -20,7 +20,8 @@ type disk struct {
 
 type dnode struct {
 	id, gen  uint64
-	mode     uint32 // with the type; the type is constant
+	kind     uint32 // type bits of mode, constant
+	mode     uint32
 	uid, gid uint32
 	nlink    uint32
 	atime    time.Time
@@ -51,7 +52,7 @@ func (d *disk) add(mode, uid, gid uint32) *dnode {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	now := time.Now()
-	n := &dnode{id: d.next, gen: 1, mode: mode, uid: uid, gid: gid, nlink: 1, atime: now, mtime: now, ctime: now, cookie: 2}
+	n := &dnode{id: d.next, gen: 1, kind: mode & syscall.S_IFMT, mode: mode, uid: uid, gid: gid, nlink: 1, atime: now, mtime: now, ctime: now, cookie: 2}
 	if mode&syscall.S_IFMT == syscall.S_IFDIR {
 		n.names, n.nlink = map[string]*dent{}, 2
 	}
@@ -66,13 +67,13 @@ func (d *disk) get(id uint64) *dnode {
 	return d.nodes[id]
 }
 
-func (n *dnode) isDir() bool { return n.mode&syscall.S_IFMT == syscall.S_IFDIR }
+func (n *dnode) isDir() bool { return n.kind == syscall.S_IFDIR }
 
 func (n *dnode) touch() { n.mtime = time.Now(); n.ctime = n.mtime }
 
 func (n *dnode) insert(name string, c *dnode) {
 	n.cookie++
-	n.names[name] = &dent{name, c.id, c.mode, n.cookie}
+	n.names[name] = &dent{name, c.id, c.kind, n.cookie}
 	n.touch()
 }
 
@@ -94,7 +95,7 @@ func (n *dnode) after(off uint64) []*dent {
 }
 
 func (n *dnode) size() uint64 {
-	switch n.mode & syscall.S_IFMT {
+	switch n.kind {
 	case syscall.S_IFDIR:
 		return 4096
 	case syscall.S_IFLNK:

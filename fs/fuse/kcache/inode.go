@@ -99,8 +99,8 @@ type Inode struct {
 	// the last cached WRITE ended. Odd things in between: see EndWrite.
 	drops   uint64
 	written uint64
-	links    []link
-	absent   map[string]struct{} // of a directory: names given out as not existing
+	links   []link
+	absent  map[string]struct{} // of a directory: names given out as not existing
 }
 
 // NewInode describes an inode that the kernel does not know yet. id is the
