@@ -56,7 +56,6 @@ const (
 	DeallocUsed           = "DEALLOC_USED"
 	TruncateRecStart      = "TRUNCATE_REC_START_RANGE"
 	TruncateRecRange      = "TRUNCATE_REC_RANGE"
-	LinkFastData          = "LINK_FAST_DATA"
 	LinkNullTerm          = "LINK_NULLTERM"
 	LinkSize              = "LINK_SIZE"
 	LinkBlocks            = "LINK_BLOCKS"

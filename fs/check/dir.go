@@ -82,6 +82,7 @@ func (c *checker) scanDir(dir *dirInfo) {
 		if !ok {
 			return
 		}
+		c.dropBadArea(b) // reported in pass 1
 		data := ondisk.Dinode(b).Inline().Data()
 		if uint64(len(data)) > dir.size {
 			data = data[:dir.size]

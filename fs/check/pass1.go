@@ -114,6 +114,9 @@ func (c *checker) inode(d ondisk.Dinode) {
 	c.inodes = append(c.inodes, rec)
 	c.rep.Summary.Inodes++
 	ref := c.refcountLoc(d)
+	if size, bad := c.dropBadArea(d); bad {
+		c.problem(XattrCountInvalid, ino, "Inode %d has an inline attribute area of %d bytes", ino, size)
+	}
 	c.inodeXattrs(d, ref)
 	switch {
 	case d.HasFlag(ondisk.InodeSuperBlock) || d.HasFlag(ondisk.InodeChain):

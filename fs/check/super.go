@@ -87,6 +87,7 @@ func (c *checker) dinodeAt(blkno uint64, role string) (ondisk.Dinode, bool) {
 		c.problem(SystemInodeMissing, blkno, "Block %d does not hold the valid inode of %s", blkno, role)
 		return nil, false
 	}
+	c.dropBadArea(d) // reported in pass 1
 	return d, true
 }
 

@@ -5,6 +5,7 @@ import (
 	"compress/gzip"
 	"context"
 	"encoding/binary"
+	"errors"
 	"io"
 	"maps"
 	"os"
@@ -19,6 +20,7 @@ type volume struct {
 	bs     int
 	size   int64
 	blocks map[uint64][]byte
+	broken uint64 // reads of this block fail, unless 0
 	g      *ondisk.Geometry
 }
 
@@ -28,6 +30,9 @@ func (v *volume) ReadAt(p []byte, off int64) (int, error) {
 		at := off + int64(n)
 		if at >= v.size {
 			return n, io.EOF
+		}
+		if v.broken != 0 && uint64(at)/uint64(v.bs) == v.broken {
+			return n, errors.New("medium error")
 		}
 		in := int(at % int64(v.bs))
 		want := min(len(p)-n, v.bs-in, int(v.size-at))
@@ -88,13 +93,13 @@ func (v *volume) get(blkno uint64) []byte {
 // writer with a bug would.
 func (v *volume) edit(blkno uint64, change func(b []byte)) {
 	b := bytes.Clone(v.get(blkno))
+	off, ok := ondisk.CheckOffset(string(b[:8]))
+	if tail := ondisk.CheckOffTail(v.bs); !ok && ondisk.CheckMatches(b, tail) {
+		off, ok = tail, true // a directory or quota block
+	}
 	change(b)
-	if v.g.HasMetaECC() {
-		if off, ok := ondisk.CheckOffset(string(b[:8])); ok {
-			ondisk.ComputeCheck(b, off)
-		} else if ondisk.DirBlock(b).Trailer().HasSignature() {
-			ondisk.ComputeCheck(b, ondisk.CheckOffTail(v.bs))
-		}
+	if v.g.HasMetaECC() && ok {
+		ondisk.ComputeCheck(b, off)
 	}
 	v.blocks[blkno] = b
 }

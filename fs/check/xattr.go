@@ -27,16 +27,23 @@ func (c *checker) inodeXattrs(d ondisk.Dinode, shared *refTree) {
 		c.problem(XattrFlags, ino, "Inode %d has extended attributes, its flags %#x or the volume's features say no", ino, d.DynFeatures())
 	}
 	if inline {
-		h := d.XattrArea()
-		if n := d.XattrAreaSize(); n < 16 || n%4 != 0 || n > c.g.BlockSize-0xD0 {
-			c.problem(XattrCountInvalid, ino, "Inode %d has an inline attribute area of %d bytes", ino, n)
-		} else {
-			c.xattrEntries(xattrRegion{owner: ino, at: ino, what: "inline attributes", shared: shared}, h)
-		}
+		c.xattrEntries(xattrRegion{owner: ino, at: ino, what: "inline attributes", shared: shared}, d.XattrArea())
 	}
 	if loc != 0 {
 		c.xattrBlock(ino, loc, shared)
 	}
+}
+
+// dropBadArea makes the views of a dinode safe: an inline attribute area of an
+// impossible size is taken off the copy in memory. It reports whether there was
+// one.
+func (c *checker) dropBadArea(d ondisk.Dinode) (size int, bad bool) {
+	size = d.XattrAreaSize()
+	if !d.HasDyn(ondisk.DynInlineXattr) || size >= 16 && size%4 == 0 && size <= c.g.BlockSize-0xD0 {
+		return size, false
+	}
+	d.SetDynFeatures(d.DynFeatures() &^ ondisk.DynInlineXattr)
+	return size, true
 }
 
 func (c *checker) xattrBlock(ino, blkno uint64, shared *refTree) {
