@@ -115,9 +115,8 @@ func (c *Core) startLock(l *lkb, name []byte) {
 
 // Convert changes the mode of a granted lock. lvb is written to the resource if the transition writes (from PW or EX to
 // a mode not above) and flags have VALBLK; it is padded with zeros, and nil writes the value last
-// read or written again, unless that was marked invalid. flags need
-// not contain CONVERT. Errors: ErrBusy if the lock is not granted or has an operation in flight. (Linux dlm_lock with
-// CONVERT.)
+// read or written again, unless that was marked invalid. flags need not contain CONVERT. Errors: ErrBusy if the lock is
+// not granted or has an operation in flight. (Linux dlm_lock with CONVERT.)
 func (c *Core) Convert(id LockID, mode wire.Mode, flags wire.LKF, lvb []byte) error {
 	l, err := c.own(id)
 	if err != nil {

@@ -212,10 +212,11 @@ func (c *Core) complete(l *lkb, res wire.Result) {
 	cb.Data, cb.LVB = nil, nil
 }
 
-// block delivers a BAST to the owner. One that the last completion already made pointless is dropped. (Linux
-// dlm_add_cb, dlm_callback_work.)
+// block delivers a BAST to the owner. One that the last completion already made pointless is dropped, unless it says
+// that the owner's own conversion is deadlocked. (Linux dlm_add_cb, dlm_callback_work, which drop that one too.)
 func (c *Core) block(l *lkb, mode wire.Mode) {
-	if l.castMode != wire.IV && compatTable[mode+1][l.castMode+1] {
+	deadlocked := l.queue() == wire.StatusConvert && mode == l.rqmode
+	if l.castMode != wire.IV && compatTable[mode+1][l.castMode+1] && !deadlocked {
 		return
 	}
 	c.stats.Basts++

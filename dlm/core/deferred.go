@@ -28,6 +28,9 @@ type deferredOp struct {
 	mode  wire.Mode
 	flags wire.LKF
 	lvb   []byte
+	// base replaces the lock's flags before an unlock adds its own: those of the conversion that the unlock took over.
+	base    wire.LKF
+	hasBase bool
 }
 
 // deferOp remembers op. A cancel may stand beside the operation it cancels and does not mark the lock.
@@ -83,9 +86,8 @@ func (c *Core) forceDeferred(l *lkb, flags wire.LKF, lvb []byte) error {
 	case opConvert:
 		if lvbTable[l.grmode+1][op.mode+1] == lvbWrite && lvb == nil {
 			lvb = op.lvb // what the conversion was to do to the value, the unlock does
-			flags |= op.flags & (wire.LKFValBlk | wire.LKFIVValBlk)
 		}
-		*op = deferredOp{kind: opUnlock, l: l, id: l.id, flags: flags, lvb: append([]byte(nil), lvb...)}
+		*op = deferredOp{kind: opUnlock, l: l, id: l.id, flags: flags, lvb: append([]byte(nil), lvb...), base: op.flags, hasBase: true}
 	}
 	return nil
 }
@@ -123,6 +125,9 @@ func (c *Core) runOp(op *deferredOp) {
 		}
 		if done, err := c.forceOverlap(l); done || err != nil {
 			return
+		}
+		if op.hasBase && l.waitType == 0 && l.queue() == wire.StatusGranted {
+			l.exflags = op.base
 		}
 		c.startUnlock(l, op.flags, op.lvb)
 	case opCancel:

@@ -27,7 +27,9 @@ func (c *Core) recoverWaiter(l *lkb) {
 		return
 	}
 	op := wire.MsgType(l.waitType)
-	if l.is(lfOverlapUnlock) && (op == 0 || op == wire.MsgCancel) {
+	moved := l.nodeid != l.waitNode // to a new master, in a run that was interrupted
+	if l.is(lfOverlapUnlock) && op != wire.MsgRequest && !moved {
+		// Also with a conversion in flight: the dead master may have unlocked the lock and granted others.
 		op = wire.MsgUnlock
 	} else if l.is(lfOverlapCancel) && op == 0 {
 		op = wire.MsgCancel
