@@ -11,8 +11,10 @@ func (c *Core) moveLVB(r *rsb, l *lkb) {
 			return
 		}
 		if r.lvb == nil {
-			clear(l.lvb) // nothing known; a remote owner gets zeros as well
-			return
+			// Nothing known; a remote owner gets zeros as well. The kernel returns here and so does not tell that a
+			// first writer died before it had written.
+			clear(l.lvb)
+			break
 		}
 		copy(l.lvb, r.lvb)
 		l.lvbseq = r.lvbseq

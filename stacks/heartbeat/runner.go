@@ -340,7 +340,8 @@ func (r *Runner) finish(err error) {
 // Stop ends the heartbeat. The gate is closed with reason first and drained; only
 // then, and if mark is set, a last block says that this incarnation has ended, so
 // that nobody has to wait for it. If a write never returns there is no last block
-// and the dead man's timer stays armed.
+// and the dead man's timer stays armed. There is none either when the lease ran out
+// some time ago: the slot may be somebody else's by now.
 func (r *Runner) Stop(ctx context.Context, reason error, mark bool) error {
 	r.lost.Do(func() {}) // nothing is lost: this is our own wish
 	r.lease.Close(reason)
@@ -364,7 +365,8 @@ func (r *Runner) Stop(ctx context.Context, reason error, mark bool) error {
 	if err != nil {
 		return err
 	}
-	if mark {
+	// Later than this another host may have taken the slot over.
+	if mine := Boottime() < r.lease.End()+int64(r.margin()); mark && mine {
 		r.mu.Lock()
 		r.core.BuildLast(r.block)
 		r.mu.Unlock()
@@ -409,6 +411,27 @@ func (r *Runner) ReadSlot(n int) (Block, error) {
 	return b, nil
 }
 
+// ReadAll reads all slots now.
+func (r *Runner) ReadAll() ([]Block, error) {
+	size := r.cfg.Region.BlockSize()
+	p := aligned(r.Slots() * size)
+	if err := r.cfg.Region.ReadBlocks(0, p); err != nil {
+		return nil, fmt.Errorf("reading the heartbeat region: %w", err)
+	}
+	out := make([]Block, r.Slots())
+	for n := range out {
+		out[n], _ = Decode(p[n*size:(n+1)*size])
+	}
+	return out, nil
+}
+
+// Moving tells whether a slot has changed within the last samples.
+func (r *Runner) Moving(n int, samples int) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return n < r.Slots() && r.core.Slot(n).Equal <= samples
+}
+
 // Admit watches a node from now on; see Core.Admit.
 func (r *Runner) Admit(n int, generation uint64) error {
 	r.mu.Lock()
@@ -439,3 +462,6 @@ func deadline(d time.Duration) context.Context {
 	context.AfterFunc(ctx, cancel)
 	return ctx
 }
+
+// Period returns the heartbeat period.
+func (r *Runner) Period() time.Duration { return r.period }
