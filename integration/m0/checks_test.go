@@ -23,7 +23,7 @@ var checks = map[string]func(*checker){
 	"unlinkedOpen": checkUnlinkedOpen, "append": checkAppend, "appendFollow": checkAppendFollow, "mmapWords": checkMmapWords,
 	"exclusive": checkExclusive, "sharedDir": checkSharedDir, "lockFile": checkLockFile, "storm": checkStorm, "partial": checkPartial,
 	"negatives": checkNegatives, "symlinks": checkSymlinks, "tree": checkTree, "setflAppend": checkSetflAppend, "mmapStorm": checkMmapStorm,
-	"listing": checkListing, "truncate": checkTruncate,
+	"listing": checkListing, "truncate": checkTruncate, "shrinkStorm": checkShrinkStorm,
 }
 
 // checkContent: what a closed file holds is what the next open elsewhere reads.

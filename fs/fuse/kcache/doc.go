@@ -57,6 +57,34 @@
 //  7. No handler waits for a notify on its own file or directory while it holds
 //     a cluster lock.
 //
+//  8. The kernel ignores attributes in a reply to a request that it sent before
+//     an INVAL_INODE or a WRITE of the same inode ended, and then goes on with
+//     the size it had: a read(2) would end too early. So, for an inode that was
+//     ever taken back, a size that is larger than what the kernel is known to
+//     believe is pushed (Engine.extend) before the reply is sent.
+//  9. The kernel copies the data of a WRITE into cached pages before it sends
+//     the WRITE. Such a page can be taken back and filled again by a READ before
+//     the data arrives; it is dropped once more before the WRITE is answered.
+//  10. INTERRUPT says that some signal came. Only a deadly one ends a wait for a
+//     lock (Context), except for lock requests.
+//
+// # Limits of the kernel's client
+//
+// There is no notify that makes a file shorter. A READ sent before an
+// INVAL_INODE, answered short because another node has shortened the file, is
+// filled up with zeros to the size that the kernel believed in. So a read that
+// runs while the file is being shortened can show zeros at its end, on any node
+// (on the one that shortens it too, as with any FUSE file system); one that
+// begins when nothing changes any more does not. Handles opened with
+// FOPEN_DIRECT_IO are not concerned.
+//
+// # What differs from what was written down before it was tried
+//
+// Only O_RDWR handles count as able to dirty pages (rule 6): mmap wants a
+// readable handle for any mapping. A late GETATTR reply is not harmless (rule
+// 8), and dropping the pages of a WRITE that waits is not either (rule 9).
+// Whether a page is locked is seen by the state of the thread, not by time.
+//
 // # Order of locks
 //
 // Inode.mu is a leaf: nothing is called with it held. Two inodes' mutexes are

@@ -66,6 +66,15 @@ func (g *given) add(x extent) {
 	g.n++
 }
 
+// overlaps reports whether any page of x was given out.
+func (g *given) overlaps(x extent) bool {
+	hit := g.all
+	for _, r := range g.ranges[:g.n] {
+		hit = hit || r.overlaps(x)
+	}
+	return hit
+}
+
 // pages returns what is to be dropped.
 func (g *given) pages() []extent {
 	if g.all {
@@ -96,9 +105,11 @@ type Inode struct {
 	size     uint64
 	recalled bool
 	// drops counts page drops, begun and ended; written is its value when
-	// the last cached WRITE ended. Odd things in between: see EndWrite.
+	// the last cached WRITE ended; refill is what was READ since the first
+	// drop after that. See EndWrite.
 	drops   uint64
 	written uint64
+	refill  given
 	links   []link
 	absent  map[string]struct{} // of a directory: names given out as not existing
 }
@@ -272,6 +283,9 @@ func (i *Inode) Begin(kind OpKind, off uint64, size uint32) *Op {
 	if kind == Write {
 		// Pages written whole are readable here before we answer.
 		i.given.add(o.x)
+	}
+	if kind == Read && i.drops != i.written {
+		i.refill.add(o.x)
 	}
 	if kind == Read {
 		// This READ has its pages locked, so no WRITE has.

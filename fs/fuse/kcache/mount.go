@@ -7,7 +7,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
@@ -46,7 +45,6 @@ type Mount struct {
 
 	dir        string // absolute
 	fusermount bool
-	once       sync.Once
 	watch      *mountWatch
 }
 
@@ -57,6 +55,10 @@ const maxRequest = 1 << 20
 // with the kernel; no request but INIT is read before Serve. Root mounts by
 // itself, others through fusermount3.
 func New(cfg MountConfig, makeFS func(*Engine) fuse.RawFileSystem) (*Mount, error) {
+	return newMount(cfg, makeFS, os.Geteuid() != 0)
+}
+
+func newMount(cfg MountConfig, makeFS func(*Engine) fuse.RawFileSystem, helper bool) (*Mount, error) {
 	if cfg.Subtype == "" {
 		cfg.Subtype = "ocfuse"
 	}
@@ -64,7 +66,14 @@ func New(cfg MountConfig, makeFS func(*Engine) fuse.RawFileSystem) (*Mount, erro
 	if err != nil {
 		return nil, err
 	}
-	m := &Mount{dir: dir, fusermount: os.Geteuid() != 0}
+	var st unix.Stat_t
+	if err := unix.Stat(dir, &st); err != nil {
+		return nil, fmt.Errorf("mount on %s: %w", dir, err)
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
+		return nil, fmt.Errorf("mount on %s: %w", dir, syscall.ENOTDIR)
+	}
+	m := &Mount{dir: dir, fusermount: helper}
 	var fd int
 	if m.fusermount {
 		fd, err = mountFusermount(dir, cfg)
@@ -129,18 +138,11 @@ func mountOptions(cfg MountConfig) []string {
 }
 
 func mountDirect(dir string, cfg MountConfig) (int, error) {
-	var st unix.Stat_t
-	if err := unix.Stat(dir, &st); err != nil {
-		return -1, err
-	}
-	if st.Mode&unix.S_IFMT != unix.S_IFDIR {
-		return -1, syscall.ENOTDIR
-	}
 	fd, err := unix.Open("/dev/fuse", unix.O_RDWR|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return -1, fmt.Errorf("/dev/fuse: %w", err)
 	}
-	o := append([]string{fmt.Sprintf("fd=%d,rootmode=%o,user_id=%d,group_id=%d", fd, st.Mode&unix.S_IFMT, os.Geteuid(), os.Getegid())},
+	o := append([]string{fmt.Sprintf("fd=%d,rootmode=%o,user_id=%d,group_id=%d", fd, unix.S_IFDIR, os.Geteuid(), os.Getegid())},
 		mountOptions(cfg)...)
 	var flags uintptr
 	for _, o := range []struct {

@@ -36,17 +36,17 @@ type invalEntry struct {
 
 type store struct {
 	outHeader
-	ino     uint64
-	offset  uint64
-	size    uint32
-	padding uint32
+	ino    uint64
+	offset uint64
+	size   uint32
+	_      uint32
 }
 
 type prune struct {
 	outHeader
-	count   uint32
-	padding uint32
-	spare   uint64
+	count uint32
+	_     uint32
+	_     uint64
 }
 
 // notifier writes notifies to a duplicate of the mount's /dev/fuse. The
@@ -153,7 +153,7 @@ func (n *notifier) extend(ino, size uint64) error {
 	if err != nil {
 		return err
 	}
-	m := store{outHeader{40 + 1, -fuse.NOTIFY_STORE_CACHE, 0}, ino, size - 1, 1, 0}
+	m := store{outHeader: outHeader{40 + 1, -fuse.NOTIFY_STORE_CACHE, 0}, ino: ino, offset: size - 1, size: 1}
 	err = n.write(bytesOf(&m), b[:1])
 	if errors.Is(err, syscall.EFAULT) {
 		return nil

@@ -13,7 +13,7 @@ import (
 )
 
 // stuckTick is how often a page pass that has not returned is looked at.
-const stuckTick = 500 * time.Microsecond
+const stuckTick = 100 * time.Microsecond
 
 // probe is one INVAL_INODE of a run of pages on a thread of its own.
 type probe struct {

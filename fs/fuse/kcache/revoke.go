@@ -159,8 +159,8 @@ func (e *Engine) invalInode(i *Inode, off, length int64) {
 //   - the kernel copies the data into cached pages before it sends the WRITE.
 //     Such a page may be taken back, and filled again by a READ, before the
 //     data is here. The kernel sends cached WRITEs of an inode one after the
-//     other, so that this can have happened only if pages were dropped since
-//     the one before ended;
+//     other, so that this can have happened only if pages were dropped and
+//     read since the one before ended;
 //   - an append ends further out than the kernel believes.
 //
 // To be called before META is released. It goes around requests that wait.
@@ -176,8 +176,10 @@ func (e *Engine) EndWrite(o *Op, at uint64, n uint32) {
 		if moved {
 			drop.add(x)
 		}
-		if moved || i.drops != i.written {
+		if moved || i.refill.overlaps(o.x) {
 			drop.add(o.x)
+		} else {
+			i.refill, i.written = given{}, i.drops
 		}
 	}
 	grow := moved && at+uint64(n) > i.size
@@ -195,7 +197,7 @@ func (e *Engine) EndWrite(o *Op, at uint64, n uint32) {
 		e.dropExtents(i, xs, true)
 		i.mu.Lock()
 		if i.drops == before+2 {
-			i.written = i.drops // nobody else's
+			i.refill, i.written = given{}, i.drops // nobody else's
 		}
 		i.mu.Unlock()
 	}
@@ -205,10 +207,7 @@ func (e *Engine) EndWrite(o *Op, at uint64, n uint32) {
 // cached returns x if any page of it may be cached or on its way, else
 // nothing. mu held.
 func (i *Inode) cached(x extent) extent {
-	hit := i.given.all
-	for _, r := range i.given.ranges[:i.given.n] {
-		hit = hit || r.overlaps(x)
-	}
+	hit := i.given.overlaps(x)
 	for o := i.ops; o != nil && !hit; o = o.next {
 		hit = o.kind == Read && o.x.overlaps(x)
 	}
