@@ -1,6 +1,7 @@
 package core
 
 import (
+	"errors"
 	"fmt"
 
 	"github.com/ocfuse/ocfuse/dlm/wire"
@@ -167,6 +168,8 @@ func (c *Core) checkLkb(l *lkb) error {
 	return nil
 }
 
+var errGrants = errors.New("both granted")
+
 // checkGrants: the master never has two incompatible locks granted.
 func (c *Core) checkGrants(r *rsb) error {
 	if !c.isMaster(r) {
@@ -179,7 +182,8 @@ func (c *Core) checkGrants(r *rsb) error {
 			for _, p := range held {
 				for b := p.head; b != nil; b = b.next {
 					if a != b && !compatTable[a.grmode+1][b.grmode+1] {
-						return fmt.Errorf("rsb %q: lkb %#x in %v and lkb %#x in %v are both granted", r.name(), uint32(a.id), a.grmode, uint32(b.id), b.grmode)
+						return fmt.Errorf("rsb %q: lkb %#x in %v and lkb %#x in %v: %w", r.name(), uint32(a.id), a.grmode,
+							uint32(b.id), b.grmode, errGrants)
 					}
 				}
 			}

@@ -93,16 +93,20 @@ func (c *Core) unlockEffects(r *rsb, l *lkb) {
 // revert undoes a queued operation: a conversion returns to the granted queue, a request leaves its queue. gone is
 // true for the latter, and the caller frees l. (Linux revert_lock.)
 func (c *Core) revert(r *rsb, l *lkb) (undone, gone bool) {
-	l.rqmode = wire.IV
 	switch l.queue() {
 	case wire.StatusConvert:
+		if l.grmode == wire.IV {
+			c.recoverConversions(r) // it came when recovery had settled the others already
+		}
+		l.rqmode = wire.IV
 		c.requeue(r, l, wire.StatusGranted)
 		return true, false
 	case wire.StatusWaiting:
 		c.dequeue(r, l)
-		l.grmode = wire.IV
+		l.grmode, l.rqmode = wire.IV, wire.IV
 		return true, true
 	}
+	l.rqmode = wire.IV
 	return false, false
 }
 

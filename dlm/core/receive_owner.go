@@ -227,6 +227,9 @@ func (c *Core) recvCancelReply(from int32, r *rsb, l *lkb, m *wire.Message) erro
 
 // cancelledOwned undoes a queued operation of a process copy. (Linux revert_lock_pc.)
 func (c *Core) cancelledOwned(r *rsb, l *lkb) {
+	if l.is(lfLimbo) && l.grmode == wire.IV {
+		l.grmode = l.limboMode // nobody knows better
+	}
 	l.lflags &^= lfLimbo
 	_, gone := c.revert(r, l)
 	c.complete(l, wire.ResultCancel)

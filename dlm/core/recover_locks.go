@@ -84,15 +84,26 @@ func (c *Core) setNewMaster(r *rsb) {
 				continue
 			}
 			l.nodeid, l.remid, l.moot = nodeid, 0, 0
-			if l.is(lfLimbo) {
-				r.flags |= rfRecoverConv
-			}
 			if l.queue() == wire.StatusConvert {
 				l.assumeDemoted()
+				l.enterLimbo()
+			}
+			if l.is(lfLimbo) {
+				r.flags |= rfRecoverConv
 			}
 		}
 	}
 	r.flags |= rfNewMaster | rfNewMaster2
+}
+
+// enterLimbo: the dead master may have granted a middle conversion without the owner knowing, whether its reply or a
+// GRANT is what was lost. (Linux cares for the former only.)
+func (l *lkb) enterLimbo() {
+	if middle(l.grmode, l.rqmode) {
+		l.limboMode = l.grmode
+		l.grmode = wire.IV
+		l.lflags |= lfLimbo
+	}
 }
 
 // assumeDemoted: the dead master may have demoted a conversion with CONVDEADLK and granted others what that allowed. The
@@ -254,6 +265,7 @@ func (c *Core) takeLock(from int32, b *wire.RcomLockBuf) wire.Result {
 	case len(b.Name) == 0, b.Status < wire.StatusWaiting || b.Status > wire.StatusConvert,
 		b.GrMode < wire.IV || b.GrMode > wire.EX, b.RqMode < wire.IV || b.RqMode > wire.EX,
 		b.Status != wire.StatusGranted && b.RqMode == wire.IV,
+		b.Status == wire.StatusGranted && b.GrMode == wire.IV, b.Status == wire.StatusWaiting && b.GrMode != wire.IV,
 		b.ExFlags&wire.LKFValBlk != 0 && len(b.LVB) > c.cfg.LVBLen:
 		return wire.ResultInval
 	}

@@ -81,9 +81,7 @@ func (c *Core) recoverConvertWaiter(r *rsb, l *lkb) {
 		l.lflags |= lfResend
 		return
 	}
-	l.limboMode = l.grmode
-	l.lflags |= lfLimbo
-	l.grmode = wire.IV
+	l.enterLimbo()
 	c.requeue(r, l, wire.StatusConvert)
 	r.flags |= rfRecoverConv
 	if l.is(lfOverlap) {

@@ -29,7 +29,11 @@ func (c *Core) addWaiter(l *lkb, mtype wire.MsgType, node int32) {
 // ignored.
 func (c *Core) removeWaiter(l *lkb, mtype wire.MsgType, res wire.Result) bool {
 	overlapDone := false
+	// While a request is in flight, or an operation waits to be repeated, an overlap is only noted: nothing was sent.
+	noted := l.waitType == uint8(wire.MsgRequest) || l.waitType == uint8(wire.MsgLookup) || l.is(lfResend)
 	switch {
+	case noted && (mtype == wire.MsgUnlockReply || mtype == wire.MsgCancelReply):
+		return false
 	case mtype == wire.MsgUnlockReply && l.is(lfOverlapUnlock):
 		l.lflags &^= lfOverlapUnlock
 		overlapDone = true

@@ -98,6 +98,9 @@ var regressions = []uint64{
 	321,  // a directory record was dropped although its master had confirmed it
 	592,  // a directory record stayed although its master had forgotten the name
 	1039, // an NL lock with an invalid LVB did not count when the LVB was recovered
+	3687, // a lock being force-unlocked went to a new master beside what the dead one had granted in its place
+	7653, // nobody told the owner of a deadlocked CR->CW conversion
+	7737, // a queued middle conversion was granted by a master that died before saying so
 	1404, // a lock being unlocked at a live master was taken over by its directory node
 }
 
