@@ -43,7 +43,11 @@ func (c *Core) recvAsOwner(from int32, m *wire.Message) error {
 	switch m.Type {
 	case wire.MsgRequestReply:
 		if wasLookup {
-			c.setRsbMaster(r, from)
+			// Without a lock of ours there the sender may have forgotten the name since: if the directory is ours now,
+			// its word must not go on record.
+			if m.Result == wire.ResultOK || m.Result == wire.ResultInProgress || r.dir != c.cfg.NodeID {
+				c.setRsbMaster(r, from)
+			}
 			l.nodeid = from
 		}
 		return c.recvRequestReply(from, r, l, m)
