@@ -76,6 +76,12 @@
 //   - With ALTPR and ALTCW both set only PR is tried: that is what owners take ALTMODE for.
 //   - A conversion with CONVDEADLK whose master died counts as demoted; a cancelled one takes the mode from the reply.
 //   - A GRANT for a lock that waits for none is ignored: a duplicate would damage its mode.
+//   - Incarnations of a node that died and came back within one change are told apart by the recovery in which something
+//     was learned, so that an interrupted recovery does not purge what the new one sent, locked or masters.
+//   - A directory node notices that a master on record did not name a resource in recovery, and drops the record with its
+//     own last lock; a refused request puts nobody on record. In the kernel both can send askers round for ever (-EBADR).
+//   - A lock that was being force-unlocked at a dead master is gone; it does not move to the new one first.
+//   - A reply that can answer nothing that is in flight is ignored; the kernel takes any reply for any operation.
 //   - Only directory mode is supported ("nodir" lockspaces are not), and the deprecated TIMEOUT flag is refused.
 //   - A plain Unlock of a lock that is not granted is refused (ErrBusy); FORCEUNLOCK does it.
 //

@@ -92,7 +92,7 @@ func (c *Core) describeRsb(info *ResourceInfo, r *rsb, loose []*lkb) {
 	}
 }
 
-// Lock returns one lock by its id on this node; ok is false if there is none.
+// LockInfo returns one lock by its id on this node; ok is false if there is none.
 func (c *Core) LockInfo(id LockID) (li LockInfo, ok bool) {
 	l := c.ids.get(id)
 	if l == nil || l.is(lfDead) {

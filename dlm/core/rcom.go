@@ -225,8 +225,8 @@ func (c *Core) checkConfig(from int32, m *wire.Rcom, conf *wire.RcomConfig) erro
 		return fmt.Errorf("%w: node %d speaks protocol version %#x, this node %#x", ErrProto, from, v, uint32(wire.Version))
 	}
 	if conf.LVBLen != uint32(c.cfg.LVBLen) || conf.LSFlags != c.cfg.LSFlags {
-		return fmt.Errorf("%w: node %d has LVB length %d and flags %#x for lockspace %q, this node %d and %#x; create the lockspace alike everywhere",
-			ErrProto, from, conf.LVBLen, conf.LSFlags, c.cfg.Name, c.cfg.LVBLen, c.cfg.LSFlags)
+		return fmt.Errorf("%w: node %d has LVB length %d and flags %#x for lockspace %q, this node %d and %#x; "+
+			"create the lockspace alike everywhere", ErrProto, from, conf.LVBLen, conf.LSFlags, c.cfg.Name, c.cfg.LVBLen, c.cfg.LSFlags)
 	}
 	return nil
 }

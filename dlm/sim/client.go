@@ -109,7 +109,10 @@ func (h *host) newLock() {
 	for _, f := range []struct {
 		flag wire.LKF
 		n    int
-	}{{wire.LKFNoQueue, 5}, {wire.LKFNoQueueBast, 8}, {wire.LKFHeadQue, 12}, {wire.LKFNoOrder, 12}, {wire.LKFAltPR, 15}, {wire.LKFAltCW, 15}, {wire.LKFNoDlckWt, 3}} {
+	}{
+		{wire.LKFNoQueue, 5}, {wire.LKFNoQueueBast, 8}, {wire.LKFHeadQue, 12}, {wire.LKFNoOrder, 12}, {wire.LKFAltPR, 15},
+		{wire.LKFAltCW, 15}, {wire.LKFNoDlckWt, 3},
+	} {
 		if s.oneIn(f.n) {
 			hd.flags |= f.flag
 		}
@@ -134,7 +137,10 @@ func (hd *handle) randomFlags() wire.LKF {
 	for _, c := range []struct {
 		flag wire.LKF
 		n    int
-	}{{wire.LKFNoQueue, 6}, {wire.LKFNoQueueBast, 8}, {wire.LKFNoOrder, 12}, {wire.LKFNoDlckWt, 3}, {wire.LKFQueCvt, 10}, {wire.LKFIVValBlk, 30}} {
+	}{
+		{wire.LKFNoQueue, 6}, {wire.LKFNoQueueBast, 8}, {wire.LKFNoOrder, 12}, {wire.LKFNoDlckWt, 3}, {wire.LKFQueCvt, 10},
+		{wire.LKFIVValBlk, 30},
+	} {
 		if s.oneIn(c.n) {
 			f |= c.flag
 		}
