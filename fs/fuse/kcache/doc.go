@@ -32,28 +32,34 @@
 //     lowers. If something was granted meanwhile, fs/locking runs another
 //     pass; the engine remembers what was given out since the last one began
 //     and takes back only that.
+//
 //  2. INVAL_INODE answers ENOENT for an inode that the kernel is about to make
 //     from a reply still in flight. It is repeated until it succeeds or the
 //     kernel forgets the inode. So a lookup is counted before the lock that
 //     covers the reply is released. Replies that make an inode (CREATE, MKNOD,
 //     MKDIR, SYMLINK, LINK) carry attributes without validity.
+//
 //  3. A page that a request waiting for a cluster lock keeps locked is not up
 //     to date: a revoke goes around it. Whether a page is locked is not
 //     guessed from the time it takes: the state of the thread that waits for
 //     it says so.
+//
 //  4. INVAL_ENTRY waits for all requests pending in the directory. If it has
 //     not returned after a millisecond, the epoch is raised, which needs no
 //     lock and makes all names of the mount be asked for again; the INVAL_ENTRY
 //     ends later and is still needed, since it leads to FORGET. Kernels without
 //     the epoch (before 6.16) get no names to cache.
+//
 //  5. Both hide file systems that are mounted on a directory inside the volume.
 //     While there is one, no name is given out to cache and the epoch is left
 //     alone as long as INVAL_ENTRY gets through in a tenth of a second.
+//
 //  6. The kernel lets a page that is mapped writable be dirtied without asking.
 //     Only a handle opened O_RDWR can be mapped so: while there is one, pages
 //     are cached under EX alone, and every loss of EX drops them. The dirty ones
 //     come back as WRITE with WRITE_CACHE, which belong to the revoke: they are
 //     served without a lock, and cut off at the end of the file.
+//
 //  7. No handler waits for a notify on its own file or directory while it holds
 //     a cluster lock.
 //
@@ -62,9 +68,11 @@
 //     the size it had: a read(2) would end too early. So, for an inode that was
 //     ever taken back, a size that is larger than what the kernel is known to
 //     believe is pushed (Engine.extend) before the reply is sent.
+//
 //  9. The kernel copies the data of a WRITE into cached pages before it sends
 //     the WRITE. Such a page can be taken back and filled again by a READ before
 //     the data arrives; it is dropped once more before the WRITE is answered.
+//
 //  10. INTERRUPT says that some signal came. Only a deadly one ends a wait for a
 //     lock (Context), except for lock requests.
 //
