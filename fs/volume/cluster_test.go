@@ -116,6 +116,7 @@ func (c *cluster) kill(node uint32) {
 	delete(c.nodes, node)
 	n.fence.shut()
 	c.fake.Kill(node)
+	n.Locks().Evicted(errors.New("killed")) // a dead process waits for nothing
 }
 
 func (c *cluster) numbers() []uint32 {

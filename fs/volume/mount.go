@@ -34,6 +34,8 @@ func Mount(ctx context.Context, dev blockdev.Device, opts Options) (*Volume, err
 		v.kernel = NoKernel{}
 	}
 	v.background, v.cancel = context.WithCancel(context.Background())
+	v.helperCtx, v.stopHelpers = context.WithCancel(v.background)
+	v.reaper.init(v)
 	if err := v.readSuper(); err != nil {
 		return nil, err
 	}
@@ -262,19 +264,19 @@ func (v *Volume) startAlloc(ctx context.Context, dirty bool) error {
 // startBackground starts what runs beside the callers.
 func (v *Volume) startBackground() {
 	v.deleter.start(v)
-	go func() {
-		if _, err := v.alloc.Statfs(v.background); err != nil && v.background.Err() == nil {
+	v.helpers.Go(func() {
+		if _, err := v.alloc.Statfs(v.helperCtx); err != nil && v.helperCtx.Err() == nil {
 			v.logf("counting free space: %v", err)
 		}
-	}()
+	})
 	v.timerDone = make(chan struct{})
 	go v.timer()
 	if v.opts.ReadOnly {
 		return
 	}
-	go v.recoverOffline()
+	v.helpers.Go(v.recoverOffline)
 	if !v.local {
-		go v.orphanScan()
+		v.helpers.Go(v.orphanScan)
 	}
 }
 
@@ -282,13 +284,13 @@ func (v *Volume) startBackground() {
 // (Linux ocfs2_complete_mount_recovery, ocfs2_queue_recovery_completion).
 func (v *Volume) recoverOffline() {
 	for slot := range v.geo.MaxSlots {
-		if v.background.Err() != nil {
+		if v.helperCtx.Err() != nil {
 			return
 		}
 		if slot != v.slot && v.slotInUse(slot) {
 			continue
 		}
-		if err := v.recoverOrphans(v.background, slot); err != nil && v.background.Err() == nil {
+		if err := v.recoverOrphans(v.helperCtx, slot); err != nil && v.helperCtx.Err() == nil {
 			v.logf("recovering orphans: %v", err)
 		}
 	}
@@ -305,14 +307,14 @@ func (v *Volume) timer() {
 	defer t.Stop()
 	for {
 		select {
-		case <-v.background.Done():
+		case <-v.helperCtx.Done():
 			return
 		case <-t.C:
 		}
 		if n, _ := v.alloc.TruncLog().Len(); n == 0 || v.writable() != nil {
 			continue
 		}
-		if err := v.alloc.TruncLog().Flush(v.background); err != nil && v.background.Err() == nil {
+		if err := v.alloc.TruncLog().Flush(v.helperCtx); err != nil && v.helperCtx.Err() == nil {
 			v.logf("flushing the truncate log: %v", err)
 			v.fatal(err)
 		}

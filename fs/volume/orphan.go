@@ -13,6 +13,7 @@ import (
 	"github.com/ocfuse/ocfuse/fs/extent"
 	"github.com/ocfuse/ocfuse/fs/locking"
 	"github.com/ocfuse/ocfuse/fs/ondisk"
+	"github.com/ocfuse/ocfuse/fs/xattr"
 	"github.com/ocfuse/ocfuse/journal"
 	"github.com/ocfuse/ocfuse/stackglue"
 )
@@ -23,7 +24,8 @@ import (
 type deleter struct {
 	v      *Volume
 	mu     sync.Mutex // guards queue, busy, closed
-	cond   *sync.Cond
+	cond   *sync.Cond // there is work, or closed
+	idle   *sync.Cond // there is none
 	queue  []*Inode
 	busy   int
 	closed bool
@@ -34,7 +36,7 @@ const deleters = 2
 
 func (d *deleter) start(v *Volume) {
 	d.v = v
-	d.cond = sync.NewCond(&d.mu)
+	d.cond, d.idle = sync.NewCond(&d.mu), sync.NewCond(&d.mu)
 	for range deleters {
 		go d.run()
 	}
@@ -45,14 +47,14 @@ func (d *deleter) add(i *Inode) {
 	d.mu.Lock()
 	d.queue = append(d.queue, i)
 	d.mu.Unlock()
-	d.cond.Broadcast()
+	d.cond.Signal()
 }
 
 // wait returns when nothing is queued or being wiped.
 func (d *deleter) wait() {
 	d.mu.Lock()
 	for len(d.queue)+d.busy > 0 {
-		d.cond.Wait()
+		d.idle.Wait()
 	}
 	d.mu.Unlock()
 }
@@ -83,7 +85,9 @@ func (d *deleter) run() {
 		d.v.wipeUnused(i)
 		d.mu.Lock()
 		d.busy--
-		d.cond.Broadcast()
+		if len(d.queue)+d.busy == 0 {
+			d.idle.Broadcast()
+		}
 	}
 }
 
@@ -108,12 +112,7 @@ func (v *Volume) wipeUnused(i *Inode) {
 	if gone {
 		i.set(stateDeleted)
 	}
-	v.freeInode(i)
-	s.mu.Lock()
-	delete(s.m, i.blkno)
-	close(i.loading)
-	i.refs = 0
-	s.mu.Unlock()
+	v.retire(i)
 }
 
 // deleteInode wipes i if it is an orphan that no node uses (OCFS2 format:
@@ -188,30 +187,40 @@ func (v *Volume) wipe(ctx context.Context, i *Inode) error {
 	return v.freeDinode(ctx, i)
 }
 
+// wipeContent frees what the inode owns, in the order of Linux
+// ocfs2_wipe_inode; each part survives a crash after it.
 func (v *Volume) wipeContent(ctx context.Context, i *Inode) error {
 	b, di, err := i.dinode()
 	if err != nil {
 		return err
 	}
-	loc, ref, dx := di.XattrLoc(), di.RefcountLoc(), di.DxRoot()
-	fast := di.IsFastSymlink()
-	indexed := di.HasDyn(ondisk.DynIndexedDir)
-	b.Put()
-	switch {
-	case loc != 0:
-		return fmt.Errorf("inode %d has an extended attribute block, removing it: %w", i.blkno, ErrUnsupported)
-	case ref != 0:
-		return fmt.Errorf("inode %d has a refcount tree (reflink), removing it: %w", i.blkno, ErrUnsupported)
-	}
-	if indexed && dx != 0 {
+	defer b.Put()
+	if dx := di.DxRoot(); di.HasDyn(ondisk.DynIndexedDir) && dx != 0 {
 		if err := v.dropIndex(ctx, i, dx); err != nil {
 			return err
 		}
 	}
-	if i.inlineData() || fast {
+	if !i.inlineData() && !di.IsFastSymlink() {
+		if err := i.removeClusters(ctx, 0, 0, 0); err != nil {
+			return err
+		}
+	}
+	if err := v.dropXattrs(ctx, i); err != nil {
+		return err
+	}
+	if di.RefcountLoc() == 0 {
 		return nil
 	}
-	return i.removeClusters(ctx, 0, 0, 0)
+	return v.leaveRefTree(ctx, i)
+}
+
+// dropXattrs frees what the extended attributes own.
+func (v *Volume) dropXattrs(ctx context.Context, i *Inode) error {
+	d := v.alloc.Dealloc()
+	if err := xattr.Wipe(ctx, &i.meta, i.blkno, wiping{i}, d); err != nil {
+		return err
+	}
+	return d.Run(ctx)
 }
 
 // dropIndex frees a directory's index: its clusters, then its root.
@@ -224,7 +233,8 @@ func (v *Volume) dropIndex(ctx context.Context, i *Inode, dx uint64) error {
 	r := ondisk.DxRoot(root.Data)
 	d := v.alloc.Dealloc()
 	if !r.IsInline() {
-		if err := v.dropIndexClusters(ctx, i, extent.OfDxRoot(&i.meta, root), d); err != nil {
+		u := unmapping{i: i, t: extent.OfDxRoot(&i.meta, root), end: 1 << 32, d: d}
+		if err := u.run(ctx); err != nil {
 			return err
 		}
 	}
@@ -243,32 +253,6 @@ func (v *Volume) dropIndex(ctx context.Context, i *Inode, dx uint64) error {
 		return err
 	}
 	return d.Run(ctx)
-}
-
-func (v *Volume) dropIndexClusters(ctx context.Context, i *Inode, t extent.Tree, d *alloc.Dealloc) error {
-	for end := uint64(1) << 32; end > 0; {
-		_, credits, err := t.Needs(extent.OpRemove, uint32(end-1))
-		if err != nil {
-			return err
-		}
-		hold, err := v.alloc.TruncLog().Prepare(ctx, v.removeStep())
-		if err != nil {
-			return err
-		}
-		err = v.transact(ctx, credits+hold.Credits()+1, func(tx *journal.Handle) error {
-			rm, err := i.removeIn(tx, nil, &t, 0, end, d, hold)
-			end = uint64(rm.End)
-			if rm.Done {
-				end = 0
-			}
-			return err
-		})
-		hold.Release()
-		if err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // freeDinode is the last transaction of a deletion: the orphan entry, the

@@ -230,7 +230,7 @@ func (v *Volume) recoverNodes(ctx context.Context, nodes []uint32) error {
 			v.noteGeneration(slot, gen)
 		}
 	}
-	go v.finishRecovery(slots)
+	v.helpers.Go(func() { v.finishRecovery(slots) })
 	return nil
 }
 
@@ -272,7 +272,7 @@ func (v *Volume) recoverSlot(ctx context.Context, node uint32, slot int) error {
 // a dead node had open.
 func (v *Volume) finishRecovery(slots []int) {
 	for _, slot := range append(slots, v.slot) {
-		if err := v.recoverOrphans(v.background, slot); err != nil && v.background.Err() == nil {
+		if err := v.recoverOrphans(v.helperCtx, slot); err != nil && v.helperCtx.Err() == nil {
 			v.logf("recovering orphans: %v", err)
 		}
 	}

@@ -26,12 +26,12 @@ func (v *Volume) orphanScan() {
 	for {
 		t := time.NewTimer(scanInterval + rand.N(scanJitter))
 		select {
-		case <-v.background.Done():
+		case <-v.helperCtx.Done():
 			t.Stop()
 			return
 		case <-t.C:
 		}
-		if err := res.Lock(v.background, stackglue.EX, 0); err != nil {
+		if err := res.Lock(v.helperCtx, stackglue.EX, 0); err != nil {
 			continue // on the way out, or fenced
 		}
 		lvb := (*ondisk.OrphanScanLVB)(&res.LVB)
@@ -52,7 +52,7 @@ func (v *Volume) orphanScan() {
 
 func (v *Volume) scanOrphans() {
 	for slot := range v.geo.MaxSlots {
-		if err := v.recoverOrphans(v.background, slot); err != nil && v.background.Err() == nil {
+		if err := v.recoverOrphans(v.helperCtx, slot); err != nil && v.helperCtx.Err() == nil {
 			v.logf("orphan scan: %v", err)
 		}
 	}

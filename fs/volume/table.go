@@ -100,6 +100,7 @@ func (v *Volume) iget(ctx context.Context, blkno uint64, f igetFlags) (*Inode, e
 		}
 		if ch := i.loading; ch != nil {
 			s.mu.Unlock()
+			v.reaper.hurry()
 			select {
 			case <-ch:
 				continue
@@ -193,6 +194,7 @@ func (v *Volume) adopt(i *Inode) error {
 		if ch == nil {
 			return fmt.Errorf("inode %d was allocated while it is in use", i.blkno)
 		}
+		v.reaper.hurry()
 		<-ch
 	}
 }
@@ -233,29 +235,13 @@ func (i *Inode) put(n int) {
 	}
 }
 
-// evictLocked removes an unreferenced inode from memory and gives its locks
-// back. s.mu held; returns with it released.
+// evictLocked begins to remove an unreferenced inode from memory: nobody gets
+// it from now on. s.mu held; returns with it released.
 func (v *Volume) evictLocked(s *shard, i *Inode) {
 	s.unlinkIdle(i)
 	i.loading = make(chan struct{})
 	s.mu.Unlock()
-	v.freeInode(i)
-	s.mu.Lock()
-	delete(s.m, i.blkno)
-	close(i.loading)
-	s.mu.Unlock()
-}
-
-// freeInode gives an inode's locks and blocks back. Its metadata must be home
-// before the META lock is (Linux: ocfs2_checkpoint_inode in ocfs2_clear_inode).
-func (v *Volume) freeInode(i *Inode) {
-	if v.j != nil && !v.j.Checkpointed(&i.meta.Owner) {
-		if err := v.j.FullFlush(v.background); err != nil {
-			v.logf("inode %d leaves memory before its metadata is home: %v", i.blkno, err)
-		}
-	}
-	v.dropLocks(i)
-	i.meta.Invalidate()
+	v.retire(i)
 }
 
 // dropLocks gives the inode's lock resources back to the stack.

@@ -19,13 +19,14 @@ func (v *Volume) Unmount(ctx context.Context) error {
 	if v.unmounting.Swap(true) {
 		return errors.New("unmounted already")
 	}
-	v.deleter.stop()
-	v.cancel()
+	v.stopHelpers()
 	<-v.timerDone
-	v.background = context.WithoutCancel(ctx)
 	if err := v.recovering.wait(ctx); err != nil {
 		v.logf("unmounting in spite of a failed recovery: %v", err)
 	}
+	v.helpers.Wait()
+	v.deleter.stop()
+	v.reaper.stop()
 	if bad := v.trouble.Load(); bad != nil {
 		v.abandon()
 		return *bad
@@ -34,6 +35,7 @@ func (v *Volume) Unmount(ctx context.Context) error {
 		v.abandon()
 		return err
 	}
+	v.cancel()
 	if err := v.conn.Disconnect(ctx); err != nil {
 		return fmt.Errorf("leaving the cluster: %w", err)
 	}
@@ -97,6 +99,7 @@ func (v *Volume) dropInodes(ctx context.Context) error {
 			s.mu.Unlock()
 		}
 	}
+	v.dropRefTrees()
 	return nil
 }
 

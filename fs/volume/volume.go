@@ -64,6 +64,10 @@ type Volume struct {
 	// with the mount.
 	background context.Context
 	cancel     context.CancelFunc
+	// helperCtx is that of the goroutines in helpers, which may be given up
+	// half-way: it ends when the unmount begins.
+	helperCtx   context.Context
+	stopHelpers context.CancelFunc
 
 	maxBytes int64 // largest file size
 	nextGen  atomic.Uint32
@@ -71,6 +75,9 @@ type Volume struct {
 	table   table
 	root    *Inode
 	deleter deleter
+	reaper  reaper
+
+	refs refTrees
 
 	sysMu     sync.Mutex // guards sysInodes
 	sysInodes map[sysKey]*Inode
@@ -83,6 +90,8 @@ type Volume struct {
 	slots      *slotMap
 	slotGens   []uint32 // ij_recovery_generation as last seen, by slot; guarded by the superblock lock
 	recovering recovery
+
+	helpers sync.WaitGroup // goroutines that end with background
 
 	flushC      chan struct{}
 	flusherDone chan struct{}

@@ -1,0 +1,112 @@
+package volume
+
+import (
+	"sync"
+	"time"
+)
+
+// reaper takes inodes out of memory whose metadata is not home yet. Their META
+// locks must be kept until it is (Linux: ocfs2_checkpoint_inode in
+// ocfs2_clear_inode), and a journal flush for each would be far too dear: one
+// flush serves a batch. An inode in its hands is not found by anybody; who
+// wants its number waits, and hurries the reaper.
+type reaper struct {
+	v       *Volume
+	mu      sync.Mutex // guards the rest
+	batch   []*Inode
+	running bool
+	wake    chan struct{} // capacity 1
+	done    sync.WaitGroup
+}
+
+const (
+	reapDelay = time.Second // the longest an inode waits
+	reapBatch = 1024        // inodes that are not waited for longer
+)
+
+func (r *reaper) init(v *Volume) { r.v, r.wake = v, make(chan struct{}, 1) }
+
+// retire removes an inode from memory: at once if its metadata is home (or no
+// other node could read it), else with the next batch. The caller has taken
+// the last reference and set i.loading.
+func (v *Volume) retire(i *Inode) {
+	if v.j == nil || v.j.Checkpointed(&i.meta.Owner) || v.local && i.has(stateDeleted) {
+		v.freeInode(i)
+		v.unlist(i)
+		return
+	}
+	r := &v.reaper
+	r.mu.Lock()
+	r.batch = append(r.batch, i)
+	full := len(r.batch) >= reapBatch
+	if !r.running {
+		r.running = true
+		r.done.Add(1)
+		go r.run()
+	}
+	r.mu.Unlock()
+	if full {
+		r.hurry()
+	}
+}
+
+// unlist takes an inode out of the table and lets those go on who wait for its
+// number.
+func (v *Volume) unlist(i *Inode) {
+	s := v.table.shard(i.blkno)
+	s.mu.Lock()
+	delete(s.m, i.blkno)
+	close(i.loading)
+	s.mu.Unlock()
+}
+
+// hurry ends the wait for a fuller batch.
+func (r *reaper) hurry() {
+	select {
+	case r.wake <- struct{}{}:
+	default:
+	}
+}
+
+// run works until nothing is left.
+func (r *reaper) run() {
+	defer r.done.Done()
+	for {
+		t := time.NewTimer(reapDelay)
+		select {
+		case <-t.C:
+		case <-r.wake:
+			t.Stop()
+		}
+		r.mu.Lock()
+		batch := r.batch
+		r.batch = nil
+		r.mu.Unlock()
+		if err := r.v.j.FullFlush(r.v.background); err != nil {
+			r.v.logf("inodes leave memory before their metadata is home: %v", err)
+		}
+		for _, i := range batch {
+			r.v.freeInode(i)
+			r.v.unlist(i)
+		}
+		r.mu.Lock()
+		if len(r.batch) == 0 {
+			r.running = false
+			r.mu.Unlock()
+			return
+		}
+		r.mu.Unlock()
+	}
+}
+
+// stop returns when the last batch is done.
+func (r *reaper) stop() {
+	r.hurry()
+	r.done.Wait()
+}
+
+// freeInode gives an inode's locks and blocks back.
+func (v *Volume) freeInode(i *Inode) {
+	v.dropLocks(i)
+	i.meta.Invalidate()
+}
