@@ -124,14 +124,41 @@ func (m *Meta) Read(blkno uint64, check Check) (*Buf, error) {
 	return m.insert(b), nil
 }
 
+// ReadPlain is Read for blocks that have no block check of their own, but may
+// hold any bytes, even those of one that has: the blocks of an xattr bucket,
+// which has one check for all of them. The caller validates.
+func (m *Meta) ReadPlain(blkno uint64) (*Buf, error) {
+	if b := m.peek(blkno); b != nil {
+		m.cache.stats.hits.Add(1)
+		return b, nil
+	}
+	if g := m.cache.geo; blkno == 0 || blkno >= g.TotalBlocks {
+		return nil, &ondisk.CorruptError{What: "block reference", Blkno: blkno, Detail: fmt.Sprintf("outside the volume of %d blocks", g.TotalBlocks)}
+	}
+	data, err := m.fetch(blkno)
+	if err != nil {
+		return nil, err
+	}
+	return m.insert(m.newBuf(blkno, data)), nil
+}
+
+// fetch reads a block from the device.
+func (m *Meta) fetch(blkno uint64) ([]byte, error) {
+	data := blockdev.GetBuf(m.cache.geo.BlockSize)
+	m.cache.stats.reads.Add(1)
+	if _, err := m.cache.dev.ReadAt(data, int64(blkno)<<m.cache.geo.BlockBits); err != nil {
+		blockdev.PutBuf(data)
+		return nil, fmt.Errorf("reading metadata block %d: %w", blkno, err)
+	}
+	return data, nil
+}
+
 // load reads and validates a block from the device.
 func (m *Meta) load(blkno uint64, check Check) (*Buf, error) {
 	g := m.cache.geo
-	data := blockdev.GetBuf(g.BlockSize)
-	m.cache.stats.reads.Add(1)
-	if _, err := m.cache.dev.ReadAt(data, int64(blkno)<<g.BlockBits); err != nil {
-		blockdev.PutBuf(data)
-		return nil, fmt.Errorf("reading metadata block %d: %w", blkno, err)
+	data, err := m.fetch(blkno)
+	if err != nil {
+		return nil, err
 	}
 	if err := Verify(g, data, blkno); err != nil {
 		return nil, err

@@ -72,15 +72,7 @@ func (i *Inode) punch(ctx context.Context, off, n int64) error {
 	}
 	g := i.v.geo
 	cs := int64(g.ClusterSize)
-	b, _, err := i.dinode()
-	if err != nil {
-		return err
-	}
-	err = i.refuseShared(b, uint32(off>>g.ClusterBits))
-	b.Put()
-	if err != nil {
-		return err
-	}
+	var err error
 	end := off + n
 	first, last := (off+cs-1)/cs, end/cs
 	if end >= size {
@@ -88,7 +80,7 @@ func (i *Inode) punch(ctx context.Context, off, n int64) error {
 		end = size
 	}
 	if first >= last {
-		err = i.zeroBytes(off, end-off)
+		err = i.zeroBytes(ctx, off, end-off)
 	} else {
 		err = i.punchClusters(ctx, off, end, first, last)
 	}
@@ -100,14 +92,14 @@ func (i *Inode) punch(ctx context.Context, off, n int64) error {
 
 func (i *Inode) punchClusters(ctx context.Context, off, end, first, last int64) error {
 	cs := int64(i.v.geo.ClusterSize)
-	if err := i.zeroBytes(off, first*cs-off); err != nil {
+	if err := i.zeroBytes(ctx, off, first*cs-off); err != nil {
 		return err
 	}
-	if err := i.zeroBytes(last*cs, end-last*cs); err != nil {
+	if err := i.zeroBytes(ctx, last*cs, end-last*cs); err != nil {
 		return err
 	}
 	if !i.v.geo.HasSparse() {
-		return i.zeroBytes(first*cs, min((last-first)*cs, end-first*cs))
+		return i.zeroBytes(ctx, first*cs, min((last-first)*cs, end-first*cs))
 	}
 	return i.removeClusters(ctx, uint32(first), uint32(last-first), i.attr.Size)
 }
@@ -162,7 +154,7 @@ func (i *Inode) preallocate(ctx context.Context, off, n int64) error {
 		}
 	}
 	if end > i.attr.Size {
-		if err := i.zeroGap(int64(end) + int64(g.BlockSize) - 1); err != nil {
+		if err := i.zeroGap(ctx, int64(end)+int64(g.BlockSize)-1); err != nil {
 			return err
 		}
 	}

@@ -56,19 +56,6 @@ func (v *Volume) setSizeAttr(ctx context.Context, i *Inode, s SetAttr, give Give
 	case !i.attr.IsRegular():
 		return ErrInvalid
 	}
-	if *s.Size < i.attr.Size {
-		b, _, err := i.dinode()
-		if err != nil {
-			return err
-		}
-		if !i.inlineData() {
-			err = i.refuseShared(b, uint32(*s.Size>>v.geo.ClusterBits))
-		}
-		b.Put()
-		if err != nil {
-			return err
-		}
-	}
 	err = i.truncate(ctx, *s.Size, func() { i.applyAttr(s) })
 	if err == nil {
 		give.call(i, &i.attr)

@@ -101,7 +101,7 @@ func (w writer) write(ctx context.Context, p []byte, off int64) (int, error) {
 	if done, err := w.tryInline(ctx, p, off); done || err != nil {
 		return ifOK(len(p), err)
 	}
-	if err := i.zeroGap(off); err != nil {
+	if err := i.zeroGap(ctx, off); err != nil {
 		return 0, err
 	}
 	written := 0
@@ -140,7 +140,7 @@ func (w writer) piece(ctx context.Context, p []byte, off int64) (int, error) {
 	dev := g.ByteOfBlock(r.Blkno) + off - int64(r.Cpos)<<g.ClusterBits
 	switch {
 	case r.Refcounted():
-		return 0, fmt.Errorf("inode %d shares the clusters at offset %d with another file (reflink), writing there: %w", i.blkno, off, ErrUnsupported)
+		return w.cow(ctx, p, off, r)
 	case r.Hole():
 		return w.fillHole(ctx, p, off)
 	case r.Unwritten():
@@ -388,12 +388,15 @@ func killPriv(mode uint16) uint16 {
 // become part of the file, read as zeros: whole blocks of allocated clusters
 // behind the old end may hold anything (Linux ocfs2_zero_extend). The rest of
 // the old last block is zero already.
-func (i *Inode) zeroGap(off int64) error {
+func (i *Inode) zeroGap(ctx context.Context, off int64) error {
 	bs := int64(i.v.geo.BlockSize)
 	from := (int64(i.attr.Size) + bs - 1) &^ (bs - 1)
 	to := off &^ (bs - 1)
 	if to <= from || i.attr.Clusters == 0 || i.inlineData() {
 		return nil
+	}
+	if err := i.unshare(ctx, from, to-from); err != nil {
+		return err
 	}
 	b, _, err := i.dinode()
 	if err != nil {
