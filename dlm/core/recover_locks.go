@@ -385,10 +385,11 @@ func (c *Core) finaliseResources() {
 // not if another is granted in the old one; without others the difference does not matter. (Linux recover_conversion.)
 func (c *Core) recoverConversions(r *rsb) {
 	mode := wire.IV
-	for l := r.granted.head; l != nil; l = l.next {
-		if l.grmode == wire.PR || l.grmode == wire.CW {
-			mode = l.grmode
-			break
+	for _, q := range [...]*lkbList{&r.granted, &r.convert} { // Linux looks at the granted queue only
+		for l := q.head; l != nil && mode == wire.IV; l = l.next {
+			if l.grmode == wire.PR || l.grmode == wire.CW {
+				mode = l.grmode
+			}
 		}
 	}
 	for l := r.convert.head; l != nil; l = l.next {

@@ -101,6 +101,7 @@ var regressions = []uint64{
 	3687,  // a lock being force-unlocked went to a new master beside what the dead one had granted in its place
 	7653,  // nobody told the owner of a deadlocked CR->CW conversion
 	7737,  // a queued middle conversion was granted by a master that died before saying so
+	21796, // the mode of a middle conversion was guessed without looking at locks that convert
 	19524, // a late REQUEST_REPLY -EAGAIN put a master on record that had forgotten the name: -EBADR for ever
 	1404,  // a lock being unlocked at a live master was taken over by its directory node
 }
