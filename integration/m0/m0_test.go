@@ -39,6 +39,7 @@ func TestMain(m *testing.M) {
 // cluster is the mounts of one test.
 type cluster struct {
 	t     *testing.T
+	slow  int // divides the rounds: delays make each round long
 	dirs  []string
 	nodes []*node
 	mnts  []*kcache.Mount
@@ -60,7 +61,10 @@ func possible(t *testing.T) {
 
 func newCluster(t *testing.T, n int, o fakestack.Options, f *faults) *cluster {
 	possible(t)
-	c := &cluster{t: t}
+	c := &cluster{t: t, slow: 1}
+	if f.replyDelay+o.CallDelay != 0 {
+		c.slow = 4
+	}
 	fake, d := fakestack.New(o), newDisk()
 	for i := range n {
 		m := locking.New(locking.Config{Logf: t.Logf})
@@ -130,7 +134,7 @@ func (c *cluster) check(name string, limit time.Duration) {
 	}
 	cmd := exec.Command(self, "-test.run=^$")
 	cmd.Env = append(os.Environ(), "M0_CHECK="+name, "M0_MOUNTS="+strings.Join(c.dirs, ":"), "GOMAXPROCS=16",
-		fmt.Sprint("M0_SEED=", *seedFlag), fmt.Sprint("M0_ROUNDS=", *rounds))
+		fmt.Sprint("M0_SEED=", *seedFlag), fmt.Sprint("M0_ROUNDS=", max(3, *rounds/c.slow)))
 	c.command(cmd, limit)
 }
 
