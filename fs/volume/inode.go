@@ -53,6 +53,7 @@ type Inode struct {
 	openHeld                   bool              // openLock has its holder; guarded by the table's loading state
 
 	state atomic.Uint32
+	again bool // to be looked at again when it has left memory; see Volume.leave
 
 	dentMu sync.Mutex // guards dents
 	dents  []*dentry  // dentry locks this node holds for the inode

@@ -104,15 +104,23 @@ func (v *Volume) wipeUnused(i *Inode) {
 	i.loading = make(chan struct{}) // nobody gets it from now on
 	s.mu.Unlock()
 
-	gone, err := v.deleteInode(v.background, i)
+	_, err := v.deleteInode(v.background, i)
 	if err != nil && !errors.Is(err, ErrStale) {
 		v.logf("deleting inode %d: %v; it stays in the orphan directory until the next mount", i.blkno, err)
 		v.fatal(err)
 	}
-	if gone {
-		i.set(stateDeleted)
-	}
 	v.retire(i)
+}
+
+// checkNumber runs the delete protocol for an inode number that is not in
+// memory any more: another node removed its last name just when it left.
+func (v *Volume) checkNumber(blkno uint64) {
+	i, err := v.iget(v.helperCtx, blkno, igetNoQueue)
+	if err != nil {
+		return // gone, or another node's business
+	}
+	i.set(stateMaybeOrphaned)
+	i.Put()
 }
 
 // deleteInode wipes i if it is an orphan that no node uses (OCFS2 format:
@@ -133,14 +141,24 @@ func (v *Volume) deleteInode(ctx context.Context, i *Inode) (gone bool, err erro
 	}
 	defer i.wunlock()
 	orphan, err := i.isOrphan()
-	if err != nil || !orphan {
+	mine := false
+	if err == nil && orphan {
+		mine, err = i.lastUser(ctx)
+	}
+	if err != nil {
 		return false, err
 	}
-	mine, err := i.lastUser(ctx)
-	if err != nil || !mine {
+	if !mine {
+		// Ours must be gone before META is: the next node to try must not
+		// find it, or all of them might leave the deletion to each other.
+		i.state.And(^uint32(stateMaybeOrphaned))
+		return false, i.dropOpen(ctx)
+	}
+	if err := v.wipe(ctx, i); err != nil {
 		return false, err
 	}
-	return true, v.wipe(ctx, i)
+	i.set(stateDeleted) // before another node can ask for the value block
+	return true, nil
 }
 
 // isOrphan decides by the dinode.
@@ -167,16 +185,25 @@ func (i *Inode) lastUser(ctx context.Context) (bool, error) {
 	}
 	err := i.openLock.Lock(ctx, stackglue.EX, locking.NoQueue)
 	if errors.Is(err, stackglue.ErrAgain) {
-		// Another node has it open and will delete it. Ours must be gone
-		// before META is: the next node to try must not find it, or all of
-		// them might leave the deletion to each other.
-		return false, i.openLock.Drop(ctx)
+		return false, nil // another node has it, and will delete it
 	}
 	if err != nil {
 		return false, err
 	}
 	i.openLock.Unlock(stackglue.EX)
 	return true, nil
+}
+
+// dropOpen gives the OPEN lock back: the inode leaves this node's memory.
+func (i *Inode) dropOpen(ctx context.Context) error {
+	if i.openLock == nil {
+		return nil
+	}
+	if i.openHeld {
+		i.openHeld = false
+		i.openLock.Unlock(stackglue.PR)
+	}
+	return i.openLock.Drop(ctx)
 }
 
 // wipe frees everything an orphan has, and the inode itself. i is write-locked.

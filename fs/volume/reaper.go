@@ -30,6 +30,7 @@ func (r *reaper) init(v *Volume) { r.v, r.wake = v, make(chan struct{}, 1) }
 // other node could read it), else with the next batch. The caller has taken
 // the last reference and set i.loading.
 func (v *Volume) retire(i *Inode) {
+	v.leave(i)
 	if v.j == nil || v.j.Checkpointed(&i.meta.Owner) || v.local && i.has(stateDeleted) {
 		v.freeInode(i)
 		v.unlist(i)
@@ -58,6 +59,21 @@ func (v *Volume) unlist(i *Inode) {
 	delete(s.m, i.blkno)
 	close(i.loading)
 	s.mu.Unlock()
+	if i.again && !v.unmounting.Load() {
+		v.helpers.Go(func() { v.checkNumber(i.blkno) })
+	}
+}
+
+// leave gives the locks back that tell other nodes that this one may use the
+// inode, without waiting for the journal. If another node removed the last
+// name since the decision to let the inode go, it may have left the deletion
+// to us: it is looked at again once it is out of memory.
+func (v *Volume) leave(i *Inode) {
+	i.dropDentries()
+	if err := i.dropOpen(v.background); err != nil {
+		v.logf("dropping the open lock of inode %d: %v", i.blkno, err)
+	}
+	i.again = !v.local && i.has(stateMaybeOrphaned) && !i.has(stateDeleted|stateStale)
 }
 
 // hurry ends the wait for a fuller batch.
