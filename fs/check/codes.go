@@ -83,6 +83,7 @@ const (
 	// Pass 1: xattrs, index, clusters, refcounts.
 	XattrBlockInvalid    = "XATTR_BLOCK_INVALID"
 	XattrCountInvalid    = "XATTR_COUNT_INVALID"
+	XattrEntryInvalid    = "XATTR_ENTRY_INVALID"
 	XattrNameOffset      = "XATTR_NAME_OFFSET_INVALID"
 	XattrLocation        = "XATTR_LOCATION_INVALID"
 	XattrValueInvalid    = "XATTR_VALUE_INVALID"
@@ -171,7 +172,7 @@ const (
 	XattrOverlap       = "XATTR_OVERLAP"        // name and value regions overlap or straddle a block
 	XattrOrder         = "XATTR_ORDER"          // bucket entries or buckets not sorted by hash
 	XattrFlags         = "XATTR_FLAGS"          // dyn flags and xattr storage disagree
-	XattrDuplicate     = "XATTR_DUPLICATE"      // same attribute twice in one region
+	XattrDuplicate     = "XATTR_DUPLICATE"      // same attribute of an inode twice
 	TruncateRecInUse   = "TRUNCATE_REC_IN_USE"  // truncate log frees clusters in use or free
 	LallocFreeInUse    = "LALLOC_FREE_IN_USE"   // local alloc calls clusters free that are in use
 	LallocUsedCount    = "LALLOC_USED_COUNT"    // i_used is not the number of set bits

@@ -28,6 +28,8 @@ var xattrCorruptions = []corruption{
 		v.inode(v.findInode(t, "inline attributes", func(d ondisk.Dinode) bool { return d.HasDyn(ondisk.DynInlineXattr) }),
 			func(d ondisk.Dinode) { d.SetXattrInlineSize(5000) })
 	}},
+	{XattrEntryInvalid, "index", "", onXattrBlock("xa", func(x ondisk.XattrBlock) { x.Header().Entry(0).SetType(9, true) })},
+	{XattrEntryInvalid, "ACL with a name", "", onXattrBlock("xa", func(x ondisk.XattrBlock) { x.Header().Entry(0).SetType(2, true) })},
 	{XattrNameOffset, "end", "", onXattrBlock("xa", func(x ondisk.XattrBlock) { x.Header().Entry(0).SetNameOffset(500) })},
 	{XattrNameOffset, "table", "", onBucket("xbucket", 0, func(h ondisk.XattrHeader) { h.Entry(0).SetNameOffset(4) })},
 	{XattrNameOffset, "inline", "kernel-1024-crash", func(t testing.TB, v *volume) {

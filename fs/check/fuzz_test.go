@@ -66,6 +66,11 @@ func TestRandomDamage(t *testing.T) {
 	if testing.Short() {
 		rounds = 50
 	}
+	baseline := map[*volume]string{}
+	noticed := 0
+	for _, v := range vols {
+		baseline[v] = v.run(t).String()
+	}
 	for seed := range rounds {
 		r := rand.New(rand.NewSource(int64(seed)))
 		good := vols[seed%len(vols)]
@@ -91,8 +96,12 @@ func TestRandomDamage(t *testing.T) {
 		if d := time.Since(start); d > 10*time.Second {
 			t.Errorf("seed %d: the check took %v", seed, d)
 		}
-		if err == nil && rep.Clean() {
-			t.Errorf("seed %d: a damaged volume, which was not clean before, is clean", seed)
+		if err != nil || rep.String() != baseline[good] {
+			noticed++
 		}
+	}
+	// Times, owners and data of the journals may be damaged unnoticed.
+	if noticed < rounds*9/10 {
+		t.Errorf("only %d of %d damaged volumes were noticed", noticed, rounds)
 	}
 }

@@ -14,6 +14,7 @@ type xattrRegion struct {
 	what   string
 	shared *refTree
 	bucket bool
+	names  map[string]bool // of the inode, each with its index before it
 }
 
 // inodeXattrs checks all extended attributes of an inode.
@@ -26,11 +27,12 @@ func (c *checker) inodeXattrs(d ondisk.Dinode, shared *refTree) {
 	if !c.g.HasXattr() || !d.HasDyn(ondisk.DynHasXattr) {
 		c.problem(XattrFlags, ino, "Inode %d has extended attributes, its flags %#x or the volume's features say no", ino, d.DynFeatures())
 	}
+	x := xattrRegion{owner: ino, at: ino, what: "inline attributes", shared: shared, names: map[string]bool{}}
 	if inline {
-		c.xattrEntries(xattrRegion{owner: ino, at: ino, what: "inline attributes", shared: shared}, d.XattrArea())
+		c.xattrEntries(x, d.XattrArea())
 	}
 	if loc != 0 {
-		c.xattrBlock(ino, loc, shared)
+		c.xattrBlock(x, loc)
 	}
 }
 
@@ -46,7 +48,8 @@ func (c *checker) dropBadArea(d ondisk.Dinode) (size int, bad bool) {
 	return size, true
 }
 
-func (c *checker) xattrBlock(ino, blkno uint64, shared *refTree) {
+func (c *checker) xattrBlock(region xattrRegion, blkno uint64) {
+	ino := region.owner
 	if !c.g.ValidBlock(blkno) {
 		c.problem(XattrBlockInvalid, ino, "Inode %d has its attribute block at %d, out of the volume", ino, blkno)
 		return
@@ -65,10 +68,12 @@ func (c *checker) xattrBlock(ino, blkno uint64, shared *refTree) {
 		return
 	}
 	if !x.IsIndexed() {
-		c.xattrEntries(xattrRegion{owner: ino, at: blkno, what: "attribute block", shared: shared}, x.Header())
+		region.at, region.what = blkno, "attribute block"
+		c.xattrEntries(region, x.Header())
 		return
 	}
-	w := bucketWalk{ino: ino, shared: shared}
+	region.what, region.bucket = "attribute bucket", true
+	w := bucketWalk{ino: ino, region: region}
 	t := &tree{what: "Attribute tree", owner: ino}
 	t.leaf = func(r ondisk.ExtentRec) { c.bucketRecord(&w, r) }
 	c.walk(t, x.Root().List(), blkno, x.Root().LastEbBlk())
@@ -80,7 +85,7 @@ func (c *checker) xattrBlock(ino, blkno uint64, shared *refTree) {
 // bucketWalk is the state between the buckets of a tree.
 type bucketWalk struct {
 	ino    uint64
-	shared *refTree
+	region xattrRegion
 	hash   uint32 // of the last entry seen
 	any    bool
 }
@@ -106,7 +111,8 @@ func (c *checker) bucketRecord(w *bucketWalk, r ondisk.ExtentRec) {
 				used = 1
 			}
 		}
-		if !c.xattrEntries(xattrRegion{owner: w.ino, at: at, what: "attribute bucket", shared: w.shared, bucket: true}, h) {
+		w.region.at = at
+		if !c.xattrEntries(w.region, h) {
 			continue
 		}
 		c.bucketOrder(w, h, at, r.Cpos())
@@ -134,7 +140,6 @@ func (c *checker) xattrEntries(x xattrRegion, h ondisk.XattrHeader) bool {
 		return false
 	}
 	spans := make([]run, 0, h.Count())
-	names := make(map[string]bool, h.Count())
 	for i := range int(h.Count()) {
 		e := h.Entry(i)
 		if e.IsLocal() != (e.ValueSize() <= ondisk.XattrLocalMax) {
@@ -148,7 +153,7 @@ func (c *checker) xattrEntries(x xattrRegion, h ondisk.XattrHeader) bool {
 			continue
 		}
 		spans = append(spans, run{off, size})
-		c.xattrName(x, h, e, i, names)
+		c.xattrName(x, h, e, i)
 		if !e.IsLocal() {
 			c.xattrValue(x, h.ValueRoot(e), e.ValueSize(), i)
 		}
@@ -157,8 +162,12 @@ func (c *checker) xattrEntries(x xattrRegion, h ondisk.XattrHeader) bool {
 	return true
 }
 
-func (c *checker) xattrName(x xattrRegion, h ondisk.XattrHeader, e ondisk.XattrEntry, i int, names map[string]bool) {
+func (c *checker) xattrName(x xattrRegion, h ondisk.XattrHeader, e ondisk.XattrEntry, i int) {
 	name := h.Name(e)
+	acl := e.Index() == ondisk.XattrIndexACLAccess || e.Index() == ondisk.XattrIndexACLDefault
+	if e.Index() < ondisk.XattrIndexUser || e.Index() > ondisk.XattrIndexSecurity || acl != (len(name) == 0) {
+		c.problem(XattrEntryInvalid, x.at, "Inode %d: %s at block %d: entry %d %q has name index %d", x.owner, x.what, x.at, i, name, e.Index())
+	}
 	if hash := c.g.XattrHashBytes(name); hash != e.NameHash() {
 		if ondisk.XattrHash(c.g.UUIDHash, name, ondisk.UnsignedChar) == e.NameHash() {
 			c.note("inode %d: attribute %q was hashed by a kernel with unsigned char (6.2 or newer)", x.owner, name)
@@ -167,10 +176,10 @@ func (c *checker) xattrName(x xattrRegion, h ondisk.XattrHeader, e ondisk.XattrE
 		}
 	}
 	key := string(append([]byte{e.Index()}, name...))
-	if names[key] {
+	if x.names[key] {
 		c.problem(XattrDuplicate, x.at, "Inode %d: %s at block %d: entry %d %q is there twice", x.owner, x.what, x.at, i, name)
 	}
-	names[key] = true
+	x.names[key] = true
 }
 
 // xattrValue checks the tree of a value kept outside.
