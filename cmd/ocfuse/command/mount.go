@@ -17,7 +17,8 @@ import (
 	"github.com/ocfuse/ocfuse/fs/volume"
 	"github.com/ocfuse/ocfuse/stacks/clusterconf"
 
-	_ "github.com/ocfuse/ocfuse/stacks/local" // the stacks that are linked in
+	_ "github.com/ocfuse/ocfuse/stacks/dlm" // the stacks that are linked in
+	_ "github.com/ocfuse/ocfuse/stacks/local"
 )
 
 type mountOptions struct {
