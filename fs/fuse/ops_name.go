@@ -3,6 +3,7 @@ package fuse
 import (
 	"context"
 	"errors"
+	"syscall"
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
@@ -107,6 +108,12 @@ func (f *FS) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name stri
 func (f *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	n := newInode(&in.InHeader, in.Mode&0o7777|ondisk.ModeRegular)
 	i, st := f.create(cancel, in.NodeId, name, n, &out.EntryOut)
+	if st == fuse.Status(syscall.EEXIST) && in.Flags&syscall.O_EXCL == 0 {
+		// Another node was faster. ESTALE makes the kernel walk the path
+		// again and open what is there, with its own permission checks, which
+		// it skips for a file it believes to be new.
+		return fuse.Status(estale)
+	}
 	if st == fuse.OK {
 		f.open(i, in.Flags, &out.OpenOut)
 	}
