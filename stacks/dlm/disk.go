@@ -28,6 +28,8 @@ type disk struct {
 	watches  map[view.ID]func() // guarded by mu; nil: not of this host
 	early    []func()           // events before ctl exists; guarded by mu
 	finished bool               // guarded by mu
+	dead     []view.ID          // proven by this node; guarded by mu
+	away     bool               // left: nobody starts the lockspace any more; guarded by mu
 }
 
 var (
@@ -113,7 +115,32 @@ func (d *disk) tell(f func()) {
 }
 
 // died reports a proven death.
-func (d *disk) died(id view.ID) { d.tell(func() { d.ctl.Died(id) }) }
+func (d *disk) died(id view.ID) {
+	d.tell(func() { d.ctl.Died(id) })
+	d.mu.Lock()
+	d.dead = append(d.dead, id)
+	away := d.away
+	d.mu.Unlock()
+	if away {
+		d.c.peers.bury(id.Node, id.Inc)
+	}
+}
+
+// mourn forgets the peers that are dead. After this node has left there are no
+// more views to do it, but FIN must not wait for them.
+func (d *disk) mourn() {
+	d.mu.Lock()
+	d.away = true
+	dead := d.dead
+	d.mu.Unlock()
+	for _, id := range dead {
+		d.c.peers.bury(id.Node, id.Inc)
+	}
+}
+
+// finLimit bounds the wait for the FIN of peers: they answer at once, or are dead,
+// which heartbeats show in their own time.
+const finLimit = 10 * time.Second
 
 // watch reports the end of an incarnation that runs on this host.
 func (d *disk) watch(id view.ID) {
@@ -138,7 +165,7 @@ func (d *disk) Heartbeat(events []heartbeat.Event) {
 		switch e.Kind {
 		case heartbeat.Up:
 			d.tell(func() { d.ctl.Seen(id) })
-		case heartbeat.Down, heartbeat.Silent:
+		case heartbeat.Down, heartbeat.Silent, heartbeat.Ended:
 			// The lease of that incarnation has ended. If its process is of this
 			// host and still there it is ended for good first.
 			go d.confirm(id, e.Kind.String()+", "+e.Cause.String())
@@ -307,7 +334,9 @@ func (d *disk) leave(ctx context.Context) error {
 	if err := d.c.space.Release(false); err != nil {
 		return fmt.Errorf("releasing the lockspace: %w", err)
 	}
-	// The others have started without this node and answer at once.
+	d.mourn()
+	ctx, cancel := context.WithTimeout(ctx, finLimit)
+	defer cancel()
 	if err := d.c.comms.Shutdown(ctx); err != nil {
 		d.c.cfg.Logf("%v", err)
 	}

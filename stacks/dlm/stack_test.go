@@ -66,7 +66,7 @@ func newGroup(t *testing.T, n int) *group {
 }
 
 func (g *group) config(node uint32, rec stackglue.RecoveryHandler) stackglue.Config {
-	opts := map[string]string{"runtime-dir": g.dir, "heartbeat-ms": "20"}
+	opts := map[string]string{"runtime-dir": g.dir, "heartbeat-ms": "100"}
 	for k, v := range g.opts {
 		opts[k] = v
 	}

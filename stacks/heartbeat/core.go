@@ -23,14 +23,17 @@ const (
 	Silent
 	// Mismatch: a live node runs with another dead threshold; see Event.Block.
 	Mismatch
+	// Ended: an incarnation that was never live here is not in its slot any more:
+	// it left, or its successor, which made sure of its end, has come.
+	Ended
 )
 
 // String names the kind.
 func (k EventKind) String() string {
-	if k < Up || k > Mismatch {
+	if k < Up || k > Ended {
 		return fmt.Sprintf("EventKind(%d)", uint8(k))
 	}
-	return [...]string{"up", "down", "silent", "mismatch"}[k-1]
+	return [...]string{"up", "down", "silent", "mismatch", "ended"}[k-1]
 }
 
 // Cause says how the end of an incarnation was seen.
@@ -213,6 +216,9 @@ func (c *Core) evaluate(n int, b Block, ok bool) {
 		s.equal++
 	default:
 		c.quietly(n, s, b)
+		if !s.live && n != c.self && oldGen != 0 && b.Generation != oldGen {
+			c.events = append(c.events, Event{Kind: Ended, Node: n, Generation: oldGen, Block: b})
+		}
 		if b.Seq != s.lastSeq {
 			s.changed++
 		} else {

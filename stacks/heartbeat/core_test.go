@@ -113,6 +113,23 @@ func TestCoreSilent(t *testing.T) {
 	}
 }
 
+func TestCoreEnded(t *testing.T) {
+	c, r := newTestCore(t, 1, 4), newRegion(5)
+	r.put(2, Block{Seq: 10, Generation: 7, DeadMS: 8000})
+	r.put(3, Block{Seq: 10, Generation: 8, DeadMS: 8000})
+	c.Begin(r.p)
+	r.put(2, Block{Seq: 11, Generation: 0, DeadMS: 8000})
+	r.put(3, Block{Seq: 11, Generation: 9, DeadMS: 8000})
+	if got, _ := sample(c, r, 1); got != "ended 2, ended 3" {
+		t.Errorf("%q", got)
+	}
+	for range 9 {
+		if got, _ := sample(c, r, 1); strings.Contains(got, "ended") || strings.Contains(got, "silent 2") {
+			t.Errorf("again: %q", got)
+		}
+	}
+}
+
 func TestCoreAdmit(t *testing.T) {
 	c, r := newTestCore(t, 1, 4), newRegion(5)
 	c.Begin(r.p)

@@ -199,11 +199,7 @@ func (r *Runner) thread(first chan<- error) {
 // begin writes the first block and then reads all slots: of two nodes that do
 // this at once, one at least sees the other.
 func (r *Runner) begin() error {
-	if err := r.cfg.Region.ReadBlocks(0, r.region); err != nil {
-		return fmt.Errorf("reading the heartbeat region: %w", err)
-	}
 	r.mu.Lock()
-	r.core.Begin(r.region)
 	r.core.Build(uint64(time.Now().Unix()), r.block)
 	r.mu.Unlock()
 	if err := r.beat(); err != nil {
@@ -212,6 +208,10 @@ func (r *Runner) begin() error {
 	if err := r.cfg.Region.ReadBlocks(0, r.found); err != nil {
 		return fmt.Errorf("reading the heartbeat region: %w", err)
 	}
+	// What Found tells is what changes are counted from.
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.core.Begin(r.found)
 	return nil
 }
 
@@ -420,7 +420,7 @@ func (r *Runner) ReadAll() ([]Block, error) {
 	}
 	out := make([]Block, r.Slots())
 	for n := range out {
-		out[n], _ = Decode(p[n*size:(n+1)*size])
+		out[n], _ = Decode(p[n*size : (n+1)*size])
 	}
 	return out, nil
 }

@@ -270,7 +270,6 @@ func (c *Core) propose(members, need []ID, gone []Gone) {
 	v := View{Num: c.seen, By: c.self, Members: members, Gone: gone, Floor: floor}
 	c.prop, c.acked, c.own = v, v.ballot(), true
 	c.need, c.acks = need, map[ID]bool{}
-	c.watch(v)
 	for _, id := range need {
 		if id != c.self {
 			c.send(id.Node, Message{Kind: Propose, View: v})
@@ -294,6 +293,7 @@ func (c *Core) halt() {
 		c.running, c.stop = false, true
 		c.emit(Effect{Kind: Stop, View: c.prop})
 	}
+	c.watch(c.prop) // after Stop: nothing is sent any more to an incarnation that is replaced
 	c.acknowledge()
 }
 

@@ -159,7 +159,6 @@ func (c *Core) proposed(m Message) {
 	}
 	c.owed[v.By] = owed
 	c.prop, c.acked, c.own = v, b, false
-	c.watch(c.prop)
 	c.halt()
 }
 
