@@ -246,7 +246,8 @@ func TestNoQueue(t *testing.T) {
 }
 
 // TestRecoveryWait: META waits for the recovery of a dead node, also when the
-// grant came first; the recovery's own requests and other types do not.
+// grant came first, and so do refcount trees; the recovery's own requests and
+// other types do not.
 func TestRecoveryWait(t *testing.T) {
 	w := newWorld(t, 3, fakestack.Options{}, Config{})
 	name := Name(Meta, 1, 0)
@@ -272,6 +273,10 @@ func TestRecoveryWait(t *testing.T) {
 	a.Unlock(ex)
 	if err := a.Lock(bg, ex, NoQueue); !errors.Is(err, stackglue.ErrAgain) {
 		t.Errorf("NoQueue during recovery: %v", err)
+	}
+	tree := w.ms[0].NewResource(Refcount, Name(Refcount, 7, 1), nil)
+	if err := tree.Lock(bg, ex, NoQueue); !errors.Is(err, stackglue.ErrAgain) {
+		t.Errorf("refcount tree during recovery: %v", err)
 	}
 	w.ms[0].Recovered(2)
 	within(t, "lock after the recovery", func() { must(t, <-got) })

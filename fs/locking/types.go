@@ -36,6 +36,9 @@ type props struct {
 	localNew     bool // a new object's lock may be mastered here unasked
 }
 
+// A refcount tree waits for the recovery, unlike in Linux: the META lock that is
+// taken before may be that of another inode than the dead node changed the tree
+// for.
 var typeTable = map[Type]*props{
 	Meta:       {name: "meta", lvb: true, refresh: true, waitRecovery: true},
 	RW:         {name: "rw", localNew: true},
@@ -46,7 +49,7 @@ var typeTable = map[Type]*props{
 	Flock:      {name: "flock", noCache: true},
 	NFSSync:    {name: "nfs-sync"},
 	OrphanScan: {name: "orphan-scan", lvb: true, refresh: true},
-	Refcount:   {name: "refcount"},
+	Refcount:   {name: "refcount", waitRecovery: true},
 	TrimFS:     {name: "trim-fs", lvb: true, refresh: true},
 	QInfo:      {name: "qinfo", lvb: true, refresh: true},
 }

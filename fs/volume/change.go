@@ -67,12 +67,15 @@ func (v *Volume) wantFlush() {
 	}
 }
 
-// flusher runs the flushes that downconverts wait for.
+// flusher runs the flushes that downconverts wait for. After a failed one nobody
+// is told: the blocks will never be home, so that their locks are kept until
+// the mount ends, and asking again would not help.
 func (v *Volume) flusher() {
 	defer close(v.flusherDone)
 	for range v.flushC {
 		if err := v.j.FullFlush(v.background); err != nil {
 			v.logf("flushing the journal for another node: %v", err)
+			continue
 		}
 		v.locks.Flushed()
 	}

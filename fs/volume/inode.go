@@ -184,8 +184,9 @@ func (i *Inode) noteLinks() {
 
 // Ready implements locking.Hooks: the next holder of any level reads home
 // blocks and writes them through its own log, so ours must hold none of them.
+// Without a cluster there is no next holder.
 func (h *metaHooks) Ready(*locking.Resource, stackglue.Mode) bool {
-	return h.v.j == nil || h.v.j.Checkpointed(&h.meta.Owner)
+	return h.v.j == nil || h.v.local || h.v.j.Checkpointed(&h.meta.Owner)
 }
 
 // MakeReady implements locking.Hooks.

@@ -99,7 +99,9 @@ func (r *reaper) run() {
 		r.batch = nil
 		r.mu.Unlock()
 		if err := r.v.j.FullFlush(r.v.background); err != nil {
-			r.v.logf("inodes leave memory before their metadata is home: %v", err)
+			r.v.logf("%d inodes stay in memory, their metadata cannot be written: %v", len(batch), err)
+			r.v.keep(batch)
+			batch = nil
 		}
 		for _, i := range batch {
 			r.v.freeInode(i)
@@ -119,6 +121,20 @@ func (r *reaper) run() {
 func (r *reaper) stop() {
 	r.hurry()
 	r.done.Wait()
+}
+
+// keep puts inodes back that cannot leave memory: the journal failed, and their
+// locks may not be given up as long as its log could be replayed over what
+// another node writes. The mount is read-only then.
+func (v *Volume) keep(list []*Inode) {
+	for _, i := range list {
+		s := v.table.shard(i.blkno)
+		s.mu.Lock()
+		close(i.loading)
+		i.loading, i.refs = nil, 0
+		s.linkIdle(i)
+		s.mu.Unlock()
+	}
 }
 
 // freeInode gives an inode's locks and blocks back.
