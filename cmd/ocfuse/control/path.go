@@ -57,6 +57,7 @@ type Mount struct {
 	Point  string
 	Type   string
 	Source string
+	Device string // major:minor
 }
 
 // MountAt returns the topmost file system mounted at a cleaned path, from
@@ -92,7 +93,7 @@ func parseMounts(text string) []Mount {
 		if !ok || len(f) < 5 || len(g) < 2 {
 			continue
 		}
-		list = append(list, Mount{Point: unescape(f[4]), Type: g[0], Source: unescape(g[1])})
+		list = append(list, Mount{Point: unescape(f[4]), Type: g[0], Source: unescape(g[1]), Device: f[2]})
 	}
 	return list
 }

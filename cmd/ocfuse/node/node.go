@@ -119,6 +119,11 @@ func (n *Node) run(ctx context.Context) error {
 	if err := n.m.Server.WaitMount(); err != nil {
 		return errors.Join(err, n.m.Unmount(true), n.unmountVolume())
 	}
+	g, err := startGuard(n.mnt)
+	if err != nil {
+		n.cfg.Log.Warnf("%v: a kill -9 may leave the mount hanging until umount -f", err)
+	}
+	defer g.end()
 	n.state.Store("mounted")
 	n.cfg.Log.Infof("node %d: %s mounted at %s, slot %d, stack %s", n.v.Node(), n.cfg.Device, n.mnt, n.v.Slot(), n.v.Stack())
 	if n.cfg.Ready != nil {
