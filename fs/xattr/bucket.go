@@ -9,6 +9,9 @@ import (
 // maxBucketBlocks is a bucket in blocks of 512 bytes.
 const maxBucketBlocks = ondisk.XattrBucketSize >> 9
 
+// rootSize is the size of the root of a value's tree.
+const rootSize = 48
+
 // bucket is a bucket in memory: its blocks, and a copy of them in one piece as
 // they were when it was read.
 type bucket struct {
@@ -61,7 +64,6 @@ func (b *bucket) verify(blkno uint64) error {
 
 // place finds the block that holds the value root at offset off.
 func (b *bucket) place(off int) (*buffer.Buf, int, error) {
-	const rootSize = 48
 	k, in := off>>b.geo.BlockBits, off&(b.geo.BlockSize-1)
 	if in+rootSize > b.geo.BlockSize {
 		return nil, 0, ondisk.Corruptf("xattr bucket", b.blocks[0].Blkno, "value root at %d straddles a block boundary", off)
@@ -107,23 +109,23 @@ func looksSealed(p []byte) bool {
 	return ok || ondisk.DirBlock(p).Trailer().HasSignature()
 }
 
-// scrub zeroes names and local values in block k: nobody needs them any more,
-// and what remains is made by the format.
+// scrub zeroes block k but for entries and value roots: nobody needs the rest
+// any more, and what remains is made by the format.
 func (b *bucket) scrub(k int) {
 	h := ondisk.XattrHeader(b.data[:])
-	lo, hi := k<<b.geo.BlockBits, (k+1)<<b.geo.BlockBits
-	zero := func(from, n int) {
-		from, to := max(from, lo), min(from+n, hi)
+	live, base := b.blocks[k].Data, k<<b.geo.BlockBits
+	old := append(make([]byte, 0, ondisk.XattrBucketSize), live...)
+	clear(live)
+	keep := func(at, n int) {
+		from, to := max(at-base, 0), min(at+n-base, len(live))
 		if from < to {
-			clear(b.blocks[k].Data[from-lo : to-lo])
+			copy(live[from:to], old[from:to])
 		}
 	}
+	keep(0, 16+16*int(h.Count()))
 	for i := range int(h.Count()) {
-		e := h.Entry(i)
-		at, n := int(e.NameOffset()), ondisk.Pad4(int(e.NameLen()))
-		zero(at, n)
-		if e.IsLocal() {
-			zero(at+n, ondisk.Pad4(int(e.ValueSize())))
+		if e := h.Entry(i); !e.IsLocal() {
+			keep(int(e.NameOffset())+ondisk.Pad4(int(e.NameLen())), rootSize)
 		}
 	}
 }
