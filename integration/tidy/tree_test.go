@@ -82,6 +82,7 @@ func goFiles(t *testing.T) []*file {
 func walk(t *testing.T, fn func(name string, src []byte)) {
 	t.Helper()
 	skip := map[string]bool{".git": true, "bin": true, "testdata": true, "out": true}
+	built := map[string]bool{".test": true, ".prof": true, ".img": true} // as in .gitignore
 	err := filepath.WalkDir(root, func(p string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
@@ -96,7 +97,7 @@ func walk(t *testing.T, fn func(name string, src []byte)) {
 			}
 			return nil
 		}
-		if !d.Type().IsRegular() {
+		if !d.Type().IsRegular() || d.Name() == ".git" || built[path.Ext(p)] { // .git is a file in a worktree
 			return nil
 		}
 		src, err := os.ReadFile(p)
