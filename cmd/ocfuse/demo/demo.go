@@ -148,20 +148,35 @@ func (d *Demo) mount(n int) error {
 	exit := make(chan error, 1)
 	go func() { exit <- cmd.Wait() }()
 	d.proc[n], d.exit[n] = cmd, exit
-	for deadline := time.Now().Add(2 * time.Minute); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	tick, limit := time.NewTicker(5*time.Millisecond), time.NewTimer(2*time.Minute)
+	defer tick.Stop()
+	defer limit.Stop()
+	for {
 		select {
 		case err := <-exit:
 			d.proc[n] = nil
 			return fmt.Errorf("node %d ended: %w; its log:\n%s", n, err, tail(d.mnt(n)+".log"))
 		case <-d.ctx.Done():
 			return d.ctx.Err()
-		default:
+		case <-limit.C:
+			return fmt.Errorf("node %d is not mounted after 2 minutes; its log:\n%s", n, tail(d.mnt(n)+".log"))
+		case <-tick.C:
 		}
 		if at, ok, err := control.MountAt(d.mnt(n)); err == nil && ok && at.Type == "fuse.ocfuse" {
 			return nil
 		}
 	}
-	return fmt.Errorf("node %d is not mounted after 2 minutes; its log:\n%s", n, tail(d.mnt(n)+".log"))
+}
+
+// pause lets the nodes work for a while; shorter when the run is cancelled, which
+// Run notices after the step.
+func (d *Demo) pause(while time.Duration) {
+	t := time.NewTimer(while)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-d.ctx.Done():
+	}
 }
 
 // tail returns the last lines of a log.

@@ -206,14 +206,14 @@ func (d *Demo) death() error {
 		wg.Add(1)
 		go func() { defer wg.Done(); d.write(ws[n], &stop) }()
 	}
-	time.Sleep(700 * time.Millisecond)
+	d.pause(700 * time.Millisecond)
 	if err := d.proc[3].Process.Kill(); err != nil {
 		return err
 	}
 	<-d.exit[3]
 	d.proc[3] = nil
 	d.say("All nodes write and fsync small files. Node 3 is killed (-9).")
-	time.Sleep(1500 * time.Millisecond)
+	d.pause(1500 * time.Millisecond)
 	stop.Store(true)
 	d.detach(3)
 	wg.Wait()
