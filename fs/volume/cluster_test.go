@@ -70,9 +70,9 @@ func (f *fence) Leave() { f.mu.RUnlock() }
 
 // shut returns when no write is under way and none will begin.
 func (f *fence) shut() {
+	f.mu.Lock() // waits for the writers that are inside
+	defer f.mu.Unlock()
 	f.closed.Store(true)
-	f.mu.Lock()
-	f.mu.Unlock()
 }
 
 func newCluster(t testing.TB, nodes int, o fakestack.Options, args ...string) *cluster {

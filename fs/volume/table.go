@@ -55,20 +55,6 @@ func (s *shard) unlinkIdle(i *Inode) {
 	}
 }
 
-// peek returns a referenced inode that is in memory and loaded, or nil.
-func (t *table) peek(blkno uint64) *Inode {
-	s := t.shard(blkno)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	i := s.m[blkno]
-	if i == nil || i.loading != nil {
-		return nil
-	}
-	s.unlinkIdle(i)
-	i.refs++
-	return i
-}
-
 // igetFlags say how to get an inode.
 type igetFlags uint8
 

@@ -83,7 +83,7 @@ type Volume struct {
 	sysInodes map[sysKey]*Inode
 	sysBlkno  map[sysKey]uint64 // constant after mount
 
-	superRes, renameRes, nfsSync, scanRes *locking.Resource
+	superRes, renameRes, nfsSync *locking.Resource
 
 	renameMu sync.Mutex // orders local renames of directories under renameRes
 
