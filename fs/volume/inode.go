@@ -150,7 +150,7 @@ func (h *metaHooks) Refresh(_ *locking.Resource, lvb *[stackglue.LVBLen]byte, va
 		valid = false // nobody publishes theirs, see FillLVB
 	}
 	loaded := i.rwLock != nil
-	if loaded && valid && l.Trusted(i.gen) && l.Links() < 0xFFFF {
+	if loaded && valid && l.Trusted(i.gen) && l.Links() < 0xFFFF && l.Size() <= uint64(i.v.maxBytes) {
 		rdev := i.attr.Rdev
 		i.attr.fromLVB(l)
 		i.attr.Rdev, i.attr.Generation = rdev, i.gen
@@ -165,6 +165,9 @@ func (h *metaHooks) Refresh(_ *locking.Resource, lvb *[stackglue.LVBLen]byte, va
 	if d.Flags()&ondisk.InodeValid == 0 || d.Dtime() != 0 || loaded && d.Generation() != i.gen {
 		i.set(stateStale)
 		return fmt.Errorf("inode %d: %w", i.blkno, ErrStale)
+	}
+	if d.Size() > uint64(i.v.maxBytes) { // offsets would not fit the arithmetic
+		return ondisk.Corruptf("dinode", i.blkno, "i_size %d, the largest file of this volume has %d", d.Size(), i.v.maxBytes)
 	}
 	if !loaded {
 		i.gen = d.Generation()
@@ -184,9 +187,8 @@ func (i *Inode) noteLinks() {
 
 // Ready implements locking.Hooks: the next holder of any level reads home
 // blocks and writes them through its own log, so ours must hold none of them.
-// Without a cluster there is no next holder.
 func (h *metaHooks) Ready(*locking.Resource, stackglue.Mode) bool {
-	return h.v.j == nil || h.v.local || h.v.j.Checkpointed(&h.meta.Owner)
+	return h.v.j == nil || h.v.j.Checkpointed(&h.meta.Owner)
 }
 
 // MakeReady implements locking.Hooks.
