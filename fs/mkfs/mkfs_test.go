@@ -41,8 +41,10 @@ func fsckClean(t *testing.T, m *blockdev.Mem) {
 func fsckCases() []refCase {
 	cases := []refCase{
 		{mb: 300}, {mb: 300, o: Options{Cluster: Cluster{Stack: "pcmk", Name: "hacluster"}}},
-		{mb: 5000, o: Options{Features: "metaecc", Slots: 2}},
-		{mb: 2000, o: Options{BlockSize: 4096, Slots: 64, JournalSize: 4 * mib}},
+	}
+	if *full {
+		cases = append(cases, refCase{mb: 5000, o: Options{Features: "metaecc", Slots: 2}},
+			refCase{mb: 2000, o: Options{BlockSize: 4096, Slots: 64, JournalSize: 4 * mib}})
 	}
 	for _, bs := range []int{512, 1024, 2048, 4096} {
 		o := Options{BlockSize: bs, ClusterSize: 4 * kib, Slots: 2, JournalSize: 4 * mib}
@@ -166,7 +168,11 @@ func lookup(t *testing.T, m *blockdev.Mem, g *ondisk.Geometry, root ondisk.DxRoo
 // TestManySlots: index leaves, split by hash, in the smallest blocks.
 func TestManySlots(t *testing.T) {
 	m := blockdev.NewMem(500*mib, blockdev.MemOptions{})
-	o := Options{BlockSize: 512, ClusterSize: 4 * kib, Slots: 100, JournalSize: 4 * mib, Level: LevelMaxFeatures}
+	slots := 40
+	if *full {
+		slots = 100
+	}
+	o := Options{BlockSize: 512, ClusterSize: 4 * kib, Slots: slots, JournalSize: 4 * mib, Level: LevelMaxFeatures}
 	if err := Format(context.Background(), m, o); err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +193,7 @@ func TestDiscontiguousJournal(t *testing.T) {
 func TestHugeVolume(t *testing.T) {
 	m := blockdev.NewMem(2<<40, blockdev.MemOptions{})
 	o := Options{BlockSize: 512, ClusterSize: mib, Journal64: true, Slots: 3}
-	if testing.Short() {
+	if !*full { // fsck.ocfs2 takes time by blocks
 		o.BlockSize = 4096
 	}
 	if err := Format(context.Background(), m, o); err != nil {

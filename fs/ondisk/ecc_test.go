@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"hash/crc32"
+	"math/bits"
 	"math/rand"
 	"testing"
 )
@@ -24,6 +25,9 @@ func slowECC(block []byte) uint16 {
 	return uint16(ecc)
 }
 
+// TestECCEqualsDefinition: a bit of a large block costs the slow definition a pass over
+// it, so only every eleventh is taken there, and those around the powers of two, where
+// positions are skipped.
 func TestECCEqualsDefinition(t *testing.T) {
 	r := rand.New(rand.NewSource(1))
 	for _, size := range []int{8, 16, 64, 72, 512, 1024, 2048, 4096} {
@@ -35,6 +39,9 @@ func TestECCEqualsDefinition(t *testing.T) {
 			}
 		}
 		for bit := range size * 8 {
+			if size > 512 && bit%11 != 0 && bits.OnesCount(uint(bit)) > 2 && bits.OnesCount(uint(bit+1)) > 2 {
+				continue
+			}
 			b := make([]byte, size)
 			b[bit/8] = 1 << (bit % 8)
 			if got, want := eccOf(b), slowECC(b); got != want {
