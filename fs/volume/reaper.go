@@ -26,12 +26,13 @@ const (
 
 func (r *reaper) init(v *Volume) { r.v, r.wake = v, make(chan struct{}, 1) }
 
-// retire removes an inode from memory: at once if its metadata is home (or no
-// other node could read it), else with the next batch. The caller has taken
-// the last reference and set i.loading.
+// retire removes an inode from memory: at once if its metadata is home, else with
+// the next batch: this node would read old blocks as well as another one, and
+// find a deleted inode alive. The caller has taken the last reference and set
+// i.loading.
 func (v *Volume) retire(i *Inode) {
 	v.leave(i)
-	if v.j == nil || v.j.Checkpointed(&i.meta.Owner) || v.local && i.has(stateDeleted) {
+	if v.j == nil || v.j.Checkpointed(&i.meta.Owner) {
 		v.freeInode(i)
 		v.unlist(i)
 		return

@@ -155,7 +155,7 @@ func (h *refHooks) Refresh(*locking.Resource, *[stackglue.LVBLen]byte, bool) err
 
 // Ready implements locking.Hooks.
 func (h *refHooks) Ready(*locking.Resource, stackglue.Mode) bool {
-	return h.v.local || h.v.j.Checkpointed(&h.meta.Owner)
+	return h.v.j.Checkpointed(&h.meta.Owner)
 }
 
 // MakeReady implements locking.Hooks.
