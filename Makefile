@@ -6,12 +6,12 @@ SHELL := /bin/bash
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 LDFLAGS  = -X github.com/ocfuse/ocfuse/cmd/ocfuse/command.Version=$(VERSION)
 PKG     ?= ./...
-SEEDS   ?= 200
+SEEDS   ?= 2000
 FUZZTIME ?= 10000x
 
 .PHONY: help
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { split($$1, n, ":"); printf "  %-12s %s\n", n[1], $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: setup
 setup: ## install what building and testing need (apt; root)
@@ -22,9 +22,13 @@ build: ## build bin/ocfuse
 	@mkdir -p bin
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ocfuse ./cmd/ocfuse
 
+.PHONY: demo
+demo: setup build ## three nodes on this machine, one is killed (needs /dev/fuse)
+	@bin/ocfuse demo
+
 .PHONY: test
 test: setup ## set up and run all tests (PKG=./dir/... for some)
-	go test -timeout 15m $(PKG)
+	go test -p 2 -timeout 15m $(PKG)
 
 .PHONY: check
 check: ## formatting, go vet, staticcheck, and the project's own rules
@@ -35,14 +39,14 @@ check: ## formatting, go vet, staticcheck, and the project's own rules
 
 .PHONY: race
 race: setup ## run all tests with the race detector
-	go test -race -timeout 30m $(PKG)
+	go test -race -p 2 -timeout 30m $(PKG)
 
 .PHONY: fuzz
 fuzz: ## run every fuzz target for FUZZTIME (10000x)
 	@FUZZTIME=$(FUZZTIME) scripts/fuzz.sh
 
 .PHONY: sim
-sim: ## run the simulations with SEEDS (200) seeds each
+sim: ## run the simulations with SEEDS (2000) seeds each
 	@SEEDS=$(SEEDS) scripts/sim.sh
 
 .PHONY: bench

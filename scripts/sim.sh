@@ -1,10 +1,18 @@
 #!/usr/bin/env bash
-# Run the seeded simulations: every test named TestSim*, with OCFUSE_SIM_SEEDS seeds
-# (such a test reads it and has a small default). A failure prints its seed.
+# Run the seeded simulations with SEEDS seeds each: the packages whose tests read SEEDS
+# (their default is a few hundred), and only those of their tests that do. A failure
+# prints its seed; SEED=n go test -v repeats that one.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-export OCFUSE_SIM_SEEDS=${SEEDS:-200}
-dirs=$(git ls-files '*_test.go' | xargs grep -l '^func TestSim' | xargs -r -n1 dirname | sort -u | sed 's|^|./|' || true)
-[ -n "$dirs" ] || { echo "sim: no simulation (TestSim*) found" >&2; exit 1; }
-# shellcheck disable=SC2086 # a list of folders
-go test -count=1 -timeout 60m -run '^TestSim' -v $dirs
+export SEEDS=${SEEDS:-2000}
+unset SEED
+count=0
+for file in $(git ls-files '*_test.go' | xargs grep -l '"SEEDS"' || true); do
+	# The tests of the file whose body, up to the closing brace, reads SEEDS.
+	tests=$(awk '/^func Test/ { name = $2; sub(/\(.*/, "", name) } /"SEEDS"/ && name { print name } /^}/ { name = "" }' "$file" | sort -u | paste -sd '|')
+	[ -n "$tests" ] || continue
+	echo "== ./$(dirname "$file") $tests, $SEEDS seeds"
+	go test -count=1 -timeout 60m -run "^($tests)\$" -v "./$(dirname "$file")" | grep -v '^=== '
+	count=$((count + 1))
+done
+[ "$count" -gt 0 ] || { echo "sim: no test reads SEEDS" >&2; exit 1; }
