@@ -20,7 +20,7 @@ type reaper struct {
 }
 
 const (
-	reapDelay = time.Second // the longest an inode waits
+	reapDelay = 100 * time.Millisecond // the longest an inode waits
 	reapBatch = 1024        // inodes that are not waited for longer
 )
 
