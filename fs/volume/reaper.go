@@ -21,7 +21,7 @@ type reaper struct {
 
 const (
 	reapDelay = 100 * time.Millisecond // the longest an inode waits
-	reapBatch = 1024        // inodes that are not waited for longer
+	reapBatch = 1024                   // inodes that are not waited for longer
 )
 
 func (r *reaper) init(v *Volume) { r.v, r.wake = v, make(chan struct{}, 1) }
