@@ -21,8 +21,9 @@ const readyEnv = "OCFUSE_READY_FD"
 
 // daemonize starts this program again in the background with --foreground and
 // returns when the mount is ready or has failed. The child's messages until
-// then are shown; afterwards they go to a log file in the runtime directory.
-func daemonize(ctx context.Context, e *Env, device, mnt string) error {
+// then are shown; afterwards they go to a log file in the runtime directory. flags
+// are added to those given.
+func daemonize(ctx context.Context, e *Env, device, mnt string, flags []string) error {
 	point, err := control.MountPoint(mnt)
 	if err != nil {
 		return &ExitError{ExitMountUsage, err}
@@ -53,7 +54,7 @@ func daemonize(ctx context.Context, e *Env, device, mnt string) error {
 	if abs, err := filepath.Abs(device); err == nil {
 		device = abs
 	}
-	cmd := exec.Command(self, backgroundArgs(os.Args[1:], device, point)...)
+	cmd := exec.Command(self, append(backgroundArgs(os.Args[1:], device, point), flags...)...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{w}

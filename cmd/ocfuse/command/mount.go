@@ -3,6 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -68,7 +69,11 @@ func runMount(cmd *cobra.Command, e *Env, o mountOptions, device, mnt string) er
 		return &ExitError{ExitMountUsage, err}
 	}
 	if !o.foreground {
-		return daemonize(cmd.Context(), e, device, mnt)
+		files, err := o.files()
+		if err != nil {
+			return &ExitError{ExitMountUsage, err}
+		}
+		return daemonize(cmd.Context(), e, device, mnt, files)
 	}
 	cfg, err := o.nodeConfig(e, mo, device, mnt)
 	if err != nil {
@@ -79,6 +84,23 @@ func runMount(cmd *cobra.Command, e *Env, o mountOptions, device, mnt string) er
 		e.Log.SetLevel(logrus.InfoLevel) // a node tells its story
 	}
 	return node.Run(cmd.Context(), cfg)
+}
+
+// files are the flags that name files, with absolute paths: given after the others
+// they are what counts.
+func (o mountOptions) files() ([]string, error) {
+	var flags []string
+	for _, f := range []struct{ name, path string }{{"--config", o.config}, {"--timeouts", o.timeouts}} {
+		if f.path == "" {
+			continue
+		}
+		abs, err := filepath.Abs(f.path)
+		if err != nil {
+			return nil, fmt.Errorf("%s %s: %w", f.name, f.path, err)
+		}
+		flags = append(flags, f.name+"="+abs)
+	}
+	return flags, nil
 }
 
 // nodeConfig turns flags into a node's configuration.
