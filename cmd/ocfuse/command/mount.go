@@ -115,6 +115,7 @@ func (o mountOptions) nodeConfig(e *Env, mo parsedOptions, device, mnt string) (
 		return cfg, err
 	}
 	if stack == "local" {
+		cfg.Exclusive = true
 		return cfg, nil // --node, --config and --membership mean nothing there
 	}
 	return cfg, o.cluster(e, &cfg)
@@ -126,17 +127,28 @@ func (o mountOptions) stackOf(device string) (string, error) {
 	if o.stack != "" {
 		return o.stack, nil
 	}
-	dev, err := blockdev.Open(device, blockdev.Options{ReadOnly: true})
+	dev, err := blockdev.Open(device, blockdev.Options{ReadOnly: true, MinSize: leastVolume})
 	if err != nil {
 		return "", err
 	}
 	defer dev.Close()
 	g, _, err := ondisk.FindSuper(dev)
+	if errors.Is(err, ondisk.ErrNotOCFS2) {
+		return "", fmt.Errorf("%s: %w: is this the device you mean? (ocfuse mkfs makes a volume)", device, err)
+	}
 	if err != nil {
 		return "", fmt.Errorf("%s: %w", device, err)
 	}
-	return volume.StackFor(g)
+	stack, err := volume.StackFor(g)
+	if err != nil {
+		return "", fmt.Errorf("%s: %w", device, err)
+	}
+	return stack, nil
 }
+
+// leastVolume is a size in bytes that holds a superblock of any block size; less
+// cannot be a volume.
+const leastVolume = (ondisk.SuperBlkno + 1) << ondisk.MaxBlockBits
 
 // cluster fills in what cluster stacks need.
 func (o mountOptions) cluster(e *Env, cfg *node.Config) error {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -24,6 +26,9 @@ type Config struct {
 	Volume             volume.Options
 	Fuse               kcache.MountConfig // Dir, Source, Logf are filled in
 	Log                *logrus.Logger
+	// Exclusive claims the device for this node alone, as the local stack
+	// needs: nothing else would tell two such nodes of each other.
+	Exclusive bool
 	// Ready is called once the mount can be used.
 	Ready func()
 	// LeaveTimeout bounds a clean leave; 0: none.
@@ -55,6 +60,9 @@ func Run(ctx context.Context, cfg Config) error {
 	n := &Node{cfg: cfg, mnt: mnt, start: time.Now(), leave: make(chan error, 4), gone: make(chan struct{})}
 	n.state.Store("joining")
 	if err := n.clearStale(); err != nil {
+		return err
+	}
+	if err := checkPoint(mnt); err != nil {
 		return err
 	}
 	srv, err := control.Listen(mnt, n.handle)
@@ -90,11 +98,31 @@ func (n *Node) clearStale() error {
 	return nil
 }
 
+// checkPoint refuses a mount point that cannot be one, before the cluster is
+// joined for it.
+func checkPoint(mnt string) error {
+	st, err := os.Stat(mnt)
+	var pe *fs.PathError
+	switch {
+	case errors.As(err, &pe) && errors.Is(err, fs.ErrNotExist):
+		return fmt.Errorf("mount point %s: %w: make the directory first", mnt, pe.Err)
+	case errors.As(err, &pe):
+		return fmt.Errorf("mount point %s: %w", mnt, pe.Err)
+	case !st.IsDir():
+		return fmt.Errorf("mount point %s: %w", mnt, unix.ENOTDIR)
+	}
+	return nil
+}
+
 // subtype makes the mount's type fuse.ocfuse.
 const subtype = "ocfuse"
 
 func (n *Node) run(ctx context.Context) error {
-	dev, err := blockdev.Open(n.cfg.Device, blockdev.Options{Claim: blockdev.ClaimShared})
+	claim := blockdev.ClaimShared
+	if n.cfg.Exclusive {
+		claim = blockdev.ClaimExclusive
+	}
+	dev, err := blockdev.Open(n.cfg.Device, blockdev.Options{Claim: claim})
 	if err != nil {
 		return err
 	}
