@@ -22,7 +22,7 @@ const (
 	ClaimNone Sharing = iota
 	// ClaimShared keeps exclusive users out, and lets other mounts in.
 	ClaimShared
-	// ClaimExclusive is for mkfs and a repairing fsck.
+	// ClaimExclusive is for mkfs, a repairing fsck, and mounts without a cluster.
 	ClaimExclusive
 )
 
