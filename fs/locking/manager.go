@@ -244,6 +244,14 @@ func (m *Manager) Close() {
 	m.failWaiters(stackglue.ErrShutdown)
 }
 
+// Reopen takes Close back: it is for a forced unmount, which ends what waits
+// and then still leaves the cluster in order.
+func (m *Manager) Reopen() {
+	m.recMu.Lock()
+	defer m.recMu.Unlock()
+	m.setTrouble(m.trouble.Load() &^ troubleClosed)
+}
+
 // failWaiters ends every waiting Lock.
 func (m *Manager) failWaiters(err error) {
 	for _, r := range m.resources() {

@@ -159,6 +159,7 @@ func (n *Node) run(ctx context.Context) error {
 	}
 	n.serve(ctx, served)
 	n.state.Store("leaving")
+	n.v.Locks().Reopen() // after force: what leaving changes is changed under locks
 	return n.unmountVolume()
 }
 
@@ -177,8 +178,11 @@ func (n *Node) serve(ctx context.Context, served chan struct{}) {
 	<-served
 }
 
-// force takes the mount away under its users.
+// force takes the mount away under its users. Requests that wait for locks end
+// with an error first: nobody would interrupt them once the connection is
+// gone. run opens the locks again when the last request is over.
 func (n *Node) force() {
+	n.v.Locks().Close()
 	if err := n.m.Unmount(true); err != nil {
 		n.cfg.Log.Errorf("%v", err)
 	}
