@@ -27,27 +27,10 @@ type FS struct {
 	next  atomic.Uint64
 }
 
-// request is the context of one request: it ends when the kernel interrupts it.
-type request struct {
-	context.Context
-	cancel <-chan struct{}
-}
-
-// Done implements context.Context.
-func (r request) Done() <-chan struct{} { return r.cancel }
-
-// Err implements context.Context.
-func (r request) Err() error {
-	select {
-	case <-r.cancel:
-		return context.Canceled
-	default:
-		return nil
-	}
-}
-
-func ctxOf(cancel <-chan struct{}) context.Context {
-	return request{context.Background(), cancel}
+// ctxOf is the context of a request: it ends when the thread that waits for it
+// is being killed, not for any signal.
+func ctxOf(cancel <-chan struct{}, h *fuse.InHeader) context.Context {
+	return kcache.Context(cancel, h.Pid, false)
 }
 
 // inode returns the inode of a node id that the kernel holds.
@@ -124,8 +107,8 @@ func (f *FS) fillAttr(out *fuse.Attr, i *volume.Inode, a *volume.Attr) {
 func (f *FS) String() string { return "ocfuse" }
 
 // StatFs implements fuse.RawFileSystem. It takes no lock: see volume.StatFS.
-func (f *FS) StatFs(cancel <-chan struct{}, _ *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
-	s, err := f.v.StatFS(ctxOf(cancel))
+func (f *FS) StatFs(cancel <-chan struct{}, h *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
+	s, err := f.v.StatFS(ctxOf(cancel, h))
 	if err != nil {
 		return f.status("statfs", err)
 	}

@@ -17,7 +17,7 @@ func (f *FS) GetAttr(cancel <-chan struct{}, in *fuse.GetAttrIn, out *fuse.AttrO
 	if i == nil {
 		return fuse.Status(estale)
 	}
-	return f.status("getattr", f.v.GetAttr(ctxOf(cancel), i, f.giveAttr(out)))
+	return f.status("getattr", f.v.GetAttr(ctxOf(cancel, &in.InHeader), i, f.giveAttr(out)))
 }
 
 func (f *FS) giveAttr(out *fuse.AttrOut) volume.Give {
@@ -50,11 +50,11 @@ func (f *FS) SetAttr(cancel <-chan struct{}, in *fuse.SetAttrIn, out *fuse.AttrO
 	s := setAttrOf(in)
 	give := f.giveAttr(out)
 	if s.Size == nil {
-		return f.status("setattr", f.v.SetAttr(ctxOf(cancel), i, s, give))
+		return f.status("setattr", f.v.SetAttr(ctxOf(cancel, &in.InHeader), i, s, give))
 	}
 	op := f.kernel(i).Begin(kcache.Direct, in.Size, 0)
 	ended := false
-	err := f.v.SetAttr(ctxOf(cancel), i, s, func(i *volume.Inode, a *volume.Attr) {
+	err := f.v.SetAttr(ctxOf(cancel, &in.InHeader), i, s, func(i *volume.Inode, a *volume.Attr) {
 		op.End()
 		ended = true
 		give(i, a)

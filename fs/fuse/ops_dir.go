@@ -59,7 +59,7 @@ func (f *FS) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntry
 	if d == nil {
 		return fuse.Status(estale)
 	}
-	return f.status("readdir", f.v.ReadDir(ctxOf(cancel), d, in.Offset, func(e volume.DirEntry) bool {
+	return f.status("readdir", f.v.ReadDir(ctxOf(cancel, &in.InHeader), d, in.Offset, func(e volume.DirEntry) bool {
 		return out.AddDirEntry(direntOf(e))
 	}))
 }
@@ -71,7 +71,7 @@ func (f *FS) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirE
 	if d == nil {
 		return fuse.Status(estale)
 	}
-	ctx := ctxOf(cancel)
+	ctx := ctxOf(cancel, &in.InHeader)
 	var bad error
 	err := f.v.ReadDir(ctx, d, in.Offset, func(e volume.DirEntry) bool {
 		entry := direntOf(e)

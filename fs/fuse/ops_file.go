@@ -46,6 +46,52 @@ func (f *FS) Release(_ <-chan struct{}, in *fuse.ReleaseIn) {
 	h.flock.close(f)
 }
 
+// opened returns the flags a handle was opened with; those of the request, now,
+// for a handle that is not ours to know (a WRITE of dirty pages may name none).
+func (f *FS) opened(fh uint64, now uint32) uint32 {
+	if x, ok := f.files.Load(fh); ok {
+		return x.(*file).flags
+	}
+	return now
+}
+
+// cover is the volume.Cover of one READ or WRITE.
+type cover struct {
+	e    *kcache.Engine
+	k    *kcache.Inode
+	op   *kcache.Op // nil once it has ended
+	kind kcache.OpKind
+	read bool
+}
+
+// NeedsEX implements volume.Cover.
+func (c *cover) NeedsEX() bool { return c.kind == kcache.Read && c.k.ReadNeedsEX() }
+
+// Covered implements volume.Cover.
+func (c *cover) Covered(ex bool) bool { return c.op.Covered(ex) }
+
+// Done implements volume.Cover. What is written counts after errors too.
+func (c *cover) Done(at int64, n int, err error) {
+	op := c.op
+	c.op = nil
+	switch {
+	case c.read && err == nil:
+		op.EndRead(n)
+	case !c.read && n > 0 && c.kind != kcache.WriteBack:
+		c.e.EndWrite(op, uint64(at), uint32(n))
+	default:
+		op.End()
+	}
+}
+
+// end ends the Op of a request that did not come as far as its locks.
+func (c *cover) end() {
+	if c.op != nil {
+		c.op.End()
+		c.op = nil
+	}
+}
+
 // Read implements fuse.RawFileSystem.
 func (f *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.ReadResult, fuse.Status) {
 	i := f.inode(in.NodeId)
@@ -53,29 +99,14 @@ func (f *FS) Read(cancel <-chan struct{}, in *fuse.ReadIn, buf []byte) (fuse.Rea
 		return nil, fuse.Status(estale)
 	}
 	k := f.kernel(i)
-	kind := kcache.Read
-	if in.Flags&(syscall.O_DIRECT) != 0 {
-		kind = kcache.Direct
-	}
-	op := k.Begin(kind, in.Offset, in.Size)
-	done := once(op.End)
-	n, err := f.v.Read(ctxOf(cancel), i, buf[:in.Size], int64(in.Offset), k.ReadNeedsEX(), done)
-	done()
+	c := &cover{e: f.engine, k: k, kind: kcache.ReadKind(f.opened(in.Fh, in.Flags), in.Flags), read: true}
+	c.op = k.Begin(c.kind, in.Offset, in.Size)
+	n, err := f.v.Read(ctxOf(cancel, &in.InHeader), i, buf[:in.Size], int64(in.Offset), c)
+	c.end()
 	if err != nil {
 		return nil, f.status("read", err)
 	}
 	return fuse.ReadResultData(buf[:n]), fuse.OK
-}
-
-// once makes a function that runs fn the first time it is called.
-func once(fn func()) func() {
-	called := false
-	return func() {
-		if !called {
-			called = true
-			fn()
-		}
-	}
 }
 
 // Write implements fuse.RawFileSystem.
@@ -85,32 +116,24 @@ func (f *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 		return 0, fuse.Status(estale)
 	}
 	k := f.kernel(i)
-	kind, flags := kcache.Write, volume.WriteFlags(0)
-	appending := in.Flags&syscall.O_APPEND != 0
+	c := &cover{e: f.engine, k: k, kind: kcache.WriteKind(f.opened(in.Fh, in.Flags), in.Flags, in.WriteFlags)}
+	var flags volume.WriteFlags
 	switch {
-	case in.WriteFlags&fuse.WRITE_CACHE != 0:
-		kind, flags = kcache.WriteBack, volume.WriteCache
-		appending = false
-	case appending || in.Flags&syscall.O_DIRECT != 0:
-		kind = kcache.Direct
-	}
-	if appending {
-		flags |= volume.WriteAppend
+	case c.kind == kcache.WriteBack:
+		flags = volume.WriteCache
+	case in.Flags&syscall.O_APPEND != 0:
+		flags = volume.WriteAppend
 	}
 	if in.WriteFlags&writeKillSuidgid != 0 {
 		flags |= volume.WriteKillPriv
 	}
-	op := k.Begin(kind, in.Offset, in.Size)
-	done := once(op.End)
-	at, n, err := f.v.Write(ctxOf(cancel), i, data, int64(in.Offset), flags, done)
-	done()
+	c.op = k.Begin(c.kind, in.Offset, in.Size)
+	_, n, err := f.v.Write(ctxOf(cancel, &in.InHeader), i, data, int64(in.Offset), flags, c)
+	c.end()
 	if err != nil && n == 0 {
 		return 0, f.status("write", err)
 	}
-	if kind == kcache.Direct && n > 0 {
-		f.engine.InvalidateRange(k, uint64(at), uint32(n))
-	}
-	if kind == kcache.WriteBack {
+	if c.kind == kcache.WriteBack && err == nil {
 		n = len(data) // what lies behind the end of file is nobody's
 	}
 	return uint32(n), fuse.OK
@@ -129,7 +152,7 @@ func (f *FS) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {
 	if i == nil {
 		return fuse.Status(estale)
 	}
-	return f.status("fsync", f.v.Fsync(ctxOf(cancel), i, in.FsyncFlags&1 != 0))
+	return f.status("fsync", f.v.Fsync(ctxOf(cancel, &in.InHeader), i, in.FsyncFlags&1 != 0))
 }
 
 // FsyncDir implements fuse.RawFileSystem.
@@ -143,10 +166,11 @@ func (f *FS) Fallocate(cancel <-chan struct{}, in *fuse.FallocateIn) fuse.Status
 	if i == nil {
 		return fuse.Status(estale)
 	}
-	op := f.kernel(i).Begin(kcache.Direct, in.Offset, uint32(min(in.Length, 1<<32-1)))
-	done := once(op.End)
-	err := f.v.Fallocate(ctxOf(cancel), i, in.Mode, int64(in.Offset), int64(in.Length), done)
-	done()
+	k := f.kernel(i)
+	// The pages go after errors too: some of the range may have changed.
+	err := f.v.Fallocate(ctxOf(cancel, &in.InHeader), i, in.Mode, int64(in.Offset), int64(in.Length), func() {
+		f.engine.InvalidateRange(k, in.Offset, in.Length)
+	})
 	return f.status("fallocate", err)
 }
 
@@ -160,7 +184,7 @@ func (f *FS) Lseek(cancel <-chan struct{}, in *fuse.LseekIn, out *fuse.LseekOut)
 	if in.Whence != seekData && in.Whence != seekHole {
 		return fuse.EINVAL
 	}
-	off, err := f.v.Seek(ctxOf(cancel), i, int64(in.Offset), in.Whence == seekHole)
+	off, err := f.v.Seek(ctxOf(cancel, &in.InHeader), i, int64(in.Offset), in.Whence == seekHole)
 	out.Offset = uint64(off)
 	return f.status("lseek", err)
 }

@@ -7,6 +7,7 @@ import (
 
 	"github.com/hanwen/go-fuse/v2/fuse"
 
+	"github.com/ocfuse/ocfuse/fs/fuse/kcache"
 	"github.com/ocfuse/ocfuse/fs/volume"
 )
 
@@ -63,6 +64,7 @@ func (f *FS) setFlock(cancel <-chan struct{}, in *fuse.LkIn, try bool) fuse.Stat
 	if h.flock.l == nil {
 		h.flock.l = f.v.NewFlock(h.i)
 	}
-	err := h.flock.l.Lock(ctxOf(cancel), in.Lk.Typ == syscall.F_WRLCK, try)
+	ctx := kcache.Context(cancel, in.Pid, !try) // SETLKW may wait for ever
+	err := h.flock.l.Lock(ctx, in.Lk.Typ == syscall.F_WRLCK, try)
 	return f.status("flock", err)
 }

@@ -18,7 +18,7 @@ func (f *FS) Lookup(cancel <-chan struct{}, h *fuse.InHeader, name string, out *
 	if d == nil {
 		return fuse.Status(estale)
 	}
-	ctx := ctxOf(cancel)
+	ctx := ctxOf(cancel, h)
 	switch name {
 	case ".":
 		return f.lookupSelf(ctx, d, out)
@@ -64,12 +64,12 @@ func (f *FS) lookupParent(ctx context.Context, d *volume.Inode, out *fuse.EntryO
 }
 
 // create makes an inode for the requests that do.
-func (f *FS) create(cancel <-chan struct{}, node uint64, name string, n volume.NewInode, out *fuse.EntryOut) (*volume.Inode, fuse.Status) {
-	d := f.inode(node)
+func (f *FS) create(cancel <-chan struct{}, h *fuse.InHeader, name string, n volume.NewInode, out *fuse.EntryOut) (*volume.Inode, fuse.Status) {
+	d := f.inode(h.NodeId)
 	if d == nil {
 		return nil, fuse.Status(estale)
 	}
-	i, err := f.v.Create(ctxOf(cancel), d, []byte(name), n, f.give(out, d, name, kcache.Created))
+	i, err := f.v.Create(ctxOf(cancel, h), d, []byte(name), n, f.give(out, d, name, kcache.Created))
 	return i, f.status("create", err)
 }
 
@@ -85,14 +85,14 @@ func (f *FS) Mknod(cancel <-chan struct{}, in *fuse.MknodIn, name string, out *f
 	}
 	major, minor := in.Rdev>>8&0xFFF, in.Rdev&0xFF|in.Rdev>>12&0xFFF00
 	n.Rdev = ondisk.EncodeRdev(major, minor)
-	_, st := f.create(cancel, in.NodeId, name, n, out)
+	_, st := f.create(cancel, &in.InHeader, name, n, out)
 	return st
 }
 
 // Mkdir implements fuse.RawFileSystem.
 func (f *FS) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *fuse.EntryOut) fuse.Status {
 	n := newInode(&in.InHeader, in.Mode&0o7777|ondisk.ModeDir)
-	_, st := f.create(cancel, in.NodeId, name, n, out)
+	_, st := f.create(cancel, &in.InHeader, name, n, out)
 	return st
 }
 
@@ -100,14 +100,14 @@ func (f *FS) Mkdir(cancel <-chan struct{}, in *fuse.MkdirIn, name string, out *f
 func (f *FS) Symlink(cancel <-chan struct{}, h *fuse.InHeader, target, name string, out *fuse.EntryOut) fuse.Status {
 	n := newInode(h, ondisk.ModeSymlink|0o777)
 	n.Target = []byte(target)
-	_, st := f.create(cancel, h.NodeId, name, n, out)
+	_, st := f.create(cancel, h, name, n, out)
 	return st
 }
 
 // Create implements fuse.RawFileSystem.
 func (f *FS) Create(cancel <-chan struct{}, in *fuse.CreateIn, name string, out *fuse.CreateOut) fuse.Status {
 	n := newInode(&in.InHeader, in.Mode&0o7777|ondisk.ModeRegular)
-	i, st := f.create(cancel, in.NodeId, name, n, &out.EntryOut)
+	i, st := f.create(cancel, &in.InHeader, name, n, &out.EntryOut)
 	if st == fuse.Status(syscall.EEXIST) && in.Flags&syscall.O_EXCL == 0 {
 		// Another node was faster. ESTALE makes the kernel walk the path
 		// again and open what is there, with its own permission checks, which
@@ -127,7 +127,7 @@ func (f *FS) Tmpfile(cancel <-chan struct{}, in *fuse.CreateIn, out *fuse.Create
 		return fuse.Status(estale)
 	}
 	n := newInode(&in.InHeader, in.Mode&0o7777|ondisk.ModeRegular)
-	i, err := f.v.Tmpfile(ctxOf(cancel), d, n, func(i *volume.Inode, a *volume.Attr) {
+	i, err := f.v.Tmpfile(ctxOf(cancel, &in.InHeader), d, n, func(i *volume.Inode, a *volume.Attr) {
 		f.give(&out.EntryOut, d, "", kcache.Created|kcache.NameUncached)(i, a)
 		f.engine.Removed(f.kernel(d), "", f.kernel(i))
 	})
@@ -147,7 +147,7 @@ func (f *FS) Link(cancel <-chan struct{}, in *fuse.LinkIn, name string, out *fus
 	if err := f.v.Ref(i); err != nil {
 		return f.status("link", err)
 	}
-	err := f.v.Link(ctxOf(cancel), i, d, []byte(name), f.give(out, d, name, kcache.Created))
+	err := f.v.Link(ctxOf(cancel, &in.InHeader), i, d, []byte(name), f.give(out, d, name, kcache.Created))
 	if err != nil {
 		i.Put()
 	}
@@ -171,7 +171,7 @@ func (f *FS) remove(cancel <-chan struct{}, h *fuse.InHeader, name string, fn re
 	if d == nil {
 		return fuse.Status(estale)
 	}
-	return f.status("remove", fn(ctxOf(cancel), d, []byte(name), func(i *volume.Inode, _ *volume.Attr) {
+	return f.status("remove", fn(ctxOf(cancel, h), d, []byte(name), func(i *volume.Inode, _ *volume.Attr) {
 		if k := known(i); k != nil {
 			f.engine.Removed(f.kernel(d), name, k)
 		}
@@ -197,7 +197,7 @@ func (f *FS) Rename(cancel <-chan struct{}, in *fuse.RenameIn, oldName, newName 
 			f.engine.Renamed(okd, oldName, nkd, newName, o)
 		}
 	}
-	err := f.v.Rename(ctxOf(cancel), od, []byte(oldName), nd, []byte(newName), in.Flags, moved)
+	err := f.v.Rename(ctxOf(cancel, &in.InHeader), od, []byte(oldName), nd, []byte(newName), in.Flags, moved)
 	return f.status("rename", err)
 }
 
@@ -207,6 +207,6 @@ func (f *FS) Readlink(cancel <-chan struct{}, h *fuse.InHeader) ([]byte, fuse.St
 	if i == nil {
 		return nil, fuse.Status(estale)
 	}
-	p, err := f.v.Readlink(ctxOf(cancel), i, f.kernel(i).SymlinkRead)
+	p, err := f.v.Readlink(ctxOf(cancel, h), i, f.kernel(i).SymlinkRead)
 	return p, f.status("readlink", err)
 }

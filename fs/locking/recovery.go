@@ -106,7 +106,7 @@ func (m *Manager) waitRecovered(ctx context.Context, f Flags) error {
 		if f&NoQueue != 0 {
 			return fmt.Errorf("recovery of a dead node is going on: %w", stackglue.ErrAgain)
 		}
-		if err := await(ctx, ch); err != nil {
+		if err := Await(ctx, ch); err != nil {
 			return fmt.Errorf("waiting for the recovery of a dead node: %w", err)
 		}
 	}

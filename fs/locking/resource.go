@@ -319,7 +319,7 @@ func (r *Resource) waitChange(ctx context.Context) error {
 	}
 	ch := r.idle
 	r.mu.Unlock()
-	err := await(ctx, ch)
+	err := Await(ctx, ch)
 	r.mu.Lock()
 	return err
 }

@@ -177,7 +177,7 @@ func (r *Resource) acquire(ctx context.Context, level stackglue.Mode, f Flags) e
 			continue
 		}
 		r.mu.Unlock()
-		err := await(ctx, w.ch)
+		err := Await(ctx, w.ch)
 		r.mu.Lock()
 		if err != nil && !w.done {
 			r.giveUp(w, err)
@@ -196,10 +196,10 @@ func (r *Resource) acquire(ctx context.Context, level stackglue.Mode, f Flags) e
 // not over.
 const interruptPoll = 50 * time.Millisecond
 
-// await waits for ch or the end of the context. A context whose Done is closed
+// Await waits for ch or the end of the context. A context whose Done is closed
 // while its Err is still nil is asked again from time to time: FUSE's
 // INTERRUPT tells that a signal has come, which ends only some waits.
-func await(ctx context.Context, ch <-chan struct{}) error {
+func Await(ctx context.Context, ch <-chan struct{}) error {
 	done := ctx.Done()
 	var again <-chan time.Time
 	for {

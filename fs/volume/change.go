@@ -26,7 +26,7 @@ func (v *Volume) change(ctx context.Context, req alloc.Request, credits int, fn 
 
 // transact is change without a reservation.
 func (v *Volume) transact(ctx context.Context, credits int, fn func(*journal.Handle) error) error {
-	tx, err := v.j.Start(ctx, credits)
+	tx, err := v.j.Start(v.bounded(ctx), credits)
 	if err != nil {
 		return err
 	}
@@ -36,6 +36,17 @@ func (v *Volume) transact(ctx context.Context, credits int, fn func(*journal.Han
 		return err
 	}
 	return tx.Stop()
+}
+
+// bounded is the context for waiting for the journal: the disk's work, which
+// ends by itself. Requests of the kernel wait for it even when interrupted,
+// because their context says that it is done before it is over (locking.Await
+// knows, the journal does not). A time limit counts.
+func (v *Volume) bounded(ctx context.Context) context.Context {
+	if _, limited := ctx.Deadline(); limited {
+		return ctx
+	}
+	return v.background
 }
 
 // writable refuses changes on a read-only or failed mount.

@@ -344,7 +344,7 @@ func TestUnlinkedElsewhere(t *testing.T) {
 		t.Fatalf("b still finds the name: %v", err)
 	}
 	p := make([]byte, len(data))
-	if n, err := b.Read(bg, i, p, 0, false, nil); err != nil || n != len(data) || !bytes.Equal(p, data) {
+	if n, err := b.Read(bg, i, p, 0, nil); err != nil || n != len(data) || !bytes.Equal(p, data) {
 		t.Fatalf("b cannot read what it uses: %d, %v", n, err)
 	}
 	i.Put()

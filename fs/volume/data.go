@@ -14,25 +14,40 @@ import (
 
 // Read fills p from byte offset off of a regular file and returns how much
 // there was. Holes and unwritten extents read as zeros. It is a served request:
-// the kernel keeps pages locked while it waits. ex reads under META EX: for
-// files that are open for writing on this node, whose cached pages the kernel
-// may dirty without asking.
-func (v *Volume) Read(ctx context.Context, i *Inode, p []byte, off int64, ex bool, done Done) (int, error) {
-	level := stackglue.PR
-	if ex {
-		level = stackglue.EX
-	}
-	if err := i.metaLock.Lock(ctx, level, locking.Served); err != nil {
+// the kernel keeps pages locked while it waits. c may be nil.
+func (v *Volume) Read(ctx context.Context, i *Inode, p []byte, off int64, c Cover) (n int, err error) {
+	level, err := i.lockForRead(ctx, c)
+	if err != nil {
 		return 0, err
 	}
 	defer i.metaLock.Unlock(level)
 	i.mu.RLock()
 	defer i.mu.RUnlock()
-	defer done.call()
+	if c != nil {
+		defer func() { c.Done(off, n, err) }()
+	}
 	if i.attr.IsDir() {
 		return 0, ErrIsDir
 	}
 	return i.readData(p, off)
+}
+
+// lockForRead takes META at the level that c wants. What it wants can rise
+// while PR is waited for: then it starts over.
+func (i *Inode) lockForRead(ctx context.Context, c Cover) (stackglue.Mode, error) {
+	level := stackglue.PR
+	for {
+		if c != nil && c.NeedsEX() {
+			level = stackglue.EX
+		}
+		if err := i.metaLock.Lock(ctx, level, locking.Served); err != nil {
+			return level, err
+		}
+		if c == nil || c.Covered(level == stackglue.EX) {
+			return level, nil
+		}
+		i.metaLock.Unlock(level)
+	}
 }
 
 // readData reads file data; i is locked.

@@ -19,7 +19,8 @@ const (
 
 // Fallocate allocates, punches a hole into, or zeroes [off, off+n).
 // Preallocation behind the end of file with KEEP_SIZE is refused: OCFS2 has no
-// place for it that fsck accepts (INODE_SPARSE_SIZE).
+// place for it that fsck accepts (INODE_SPARSE_SIZE). done is called without
+// the inode's mutex: see Cover.Done.
 func (v *Volume) Fallocate(ctx context.Context, i *Inode, mode uint32, off, n int64, done Done) error {
 	if err := v.writable(); err != nil {
 		return err
@@ -30,12 +31,18 @@ func (v *Volume) Fallocate(ctx context.Context, i *Inode, mode uint32, off, n in
 	if off+n < 0 || off+n > v.maxBytes {
 		return ErrFileTooBig
 	}
-	unlock, err := i.lockData(ctx)
-	if err != nil {
+	if err := i.lockRWMeta(ctx); err != nil {
 		return err
 	}
-	defer unlock()
+	defer i.unlockRWMeta()
 	defer done.call()
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	return i.fallocate(ctx, mode, off, n)
+}
+
+// fallocate is Fallocate under the locks.
+func (i *Inode) fallocate(ctx context.Context, mode uint32, off, n int64) error {
 	if !i.attr.IsRegular() {
 		return ErrInvalid
 	}

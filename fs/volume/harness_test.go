@@ -193,7 +193,7 @@ func (m *mounted) read(path string) ([]byte, error) {
 	}
 	defer m.put(i)
 	p := make([]byte, a.Size+100)
-	n, err := m.Read(bg, i, p, 0, false, nil)
+	n, err := m.Read(bg, i, p, 0, nil)
 	return p[:n], err
 }
 

@@ -19,7 +19,8 @@ var ErrNotFound = dir.ErrNotFound
 
 // Give is called with an inode and its attributes, or with nil for a name that
 // does not exist, while the locks that cover them are still held: what the
-// kernel will cache must be on record before it can be revoked. It must not
+// kernel will cache must be on record before it can be revoked. The inode's
+// mutex is held, which keeps local changes of the attributes away. It must not
 // block and may be nil.
 type Give func(i *Inode, a *Attr)
 
@@ -349,7 +350,9 @@ func (v *Volume) publish(i, d *Inode, give Give) (*Inode, error) {
 	if err := v.adopt(i); err != nil {
 		return nil, err
 	}
+	i.mu.RLock()
 	give.call(i, &i.attr)
+	i.mu.RUnlock()
 	return i, nil
 }
 

@@ -99,7 +99,7 @@ func (v *Volume) Fsync(ctx context.Context, i *Inode, datasync bool) error {
 		return nil
 	}
 	if tid := v.j.LastTid(&i.meta.Owner); tid != 0 && !v.durable(tid) {
-		return v.j.Commit(ctx, tid)
+		return v.j.Commit(v.bounded(ctx), tid)
 	}
 	return v.dev.Flush()
 }
@@ -109,7 +109,7 @@ func (v *Volume) Sync(ctx context.Context) error {
 	if v.opts.ReadOnly {
 		return nil
 	}
-	if err := v.j.CommitRunning(ctx); err != nil {
+	if err := v.j.CommitRunning(v.bounded(ctx)); err != nil {
 		return err
 	}
 	return v.dev.Flush()

@@ -87,12 +87,10 @@ func (v *Volume) iget(ctx context.Context, blkno uint64, f igetFlags) (*Inode, e
 		if ch := i.loading; ch != nil {
 			s.mu.Unlock()
 			v.reaper.hurry()
-			select {
-			case <-ch:
-				continue
-			case <-ctx.Done():
-				return nil, ctx.Err()
+			if err := locking.Await(ctx, ch); err != nil {
+				return nil, err
 			}
+			continue
 		}
 		s.unlinkIdle(i)
 		i.refs++

@@ -28,17 +28,35 @@ const (
 )
 
 // Write writes p at off and returns where it went (the offset but for
-// WriteAppend) and how much.
-func (v *Volume) Write(ctx context.Context, i *Inode, p []byte, off int64, f WriteFlags, done Done) (at int64, n int, err error) {
+// WriteAppend) and how much. c may be nil.
+func (v *Volume) Write(ctx context.Context, i *Inode, p []byte, off int64, f WriteFlags, c Cover) (at int64, n int, err error) {
 	if err := v.writable(); err != nil {
 		return 0, 0, err
 	}
-	unlock, err := i.lockForWrite(ctx, f)
-	if err != nil {
+	if f&WriteCache != 0 {
+		at, n, err = v.writeLocked(ctx, i, p, off, f)
+		if c != nil {
+			c.Done(at, n, err)
+		}
+		return at, n, err
+	}
+	if err := i.lockRWMeta(ctx); err != nil {
 		return 0, 0, err
 	}
-	defer unlock()
-	defer done.call()
+	defer i.unlockRWMeta()
+	if c == nil {
+		return v.writeLocked(ctx, i, p, off, f)
+	}
+	c.Covered(true)
+	at, n, err = v.writeLocked(ctx, i, p, off, f)
+	c.Done(at, n, err)
+	return at, n, err
+}
+
+// writeLocked is Write under the cluster locks.
+func (v *Volume) writeLocked(ctx context.Context, i *Inode, p []byte, off int64, f WriteFlags) (at int64, n int, err error) {
+	i.mu.Lock()
+	defer i.mu.Unlock()
 	if !i.attr.IsRegular() {
 		return 0, 0, ErrInvalid
 	}
@@ -59,29 +77,34 @@ func (v *Volume) Write(ctx context.Context, i *Inode, p []byte, off int64, f Wri
 	return off, n, err
 }
 
-// lockForWrite takes the locks of a write, in order RW, META, mu.
-func (i *Inode) lockForWrite(ctx context.Context, f WriteFlags) (unlock func(), err error) {
-	if f&WriteCache != 0 {
-		i.mu.Lock()
-		return i.mu.Unlock, nil
-	}
-	return i.lockData(ctx)
-}
-
-// lockData takes RW EX and META EX: what every change of a file's data takes
+// lockRWMeta takes RW EX and META EX: what every change of a file's data takes
 // (OCFS2 locking: truncate, write, fallocate).
-func (i *Inode) lockData(ctx context.Context) (unlock func(), err error) {
+func (i *Inode) lockRWMeta(ctx context.Context) error {
 	i.metaLock.Prefetch(stackglue.EX)
 	if err := i.rwLock.Lock(ctx, stackglue.EX, 0); err != nil {
-		return nil, err
+		return err
 	}
-	if err := i.wlock(ctx); err != nil {
+	if err := i.metaLock.Lock(ctx, stackglue.EX, 0); err != nil {
 		i.rwLock.Unlock(stackglue.EX)
+		return err
+	}
+	return nil
+}
+
+func (i *Inode) unlockRWMeta() {
+	i.metaLock.Unlock(stackglue.EX)
+	i.rwLock.Unlock(stackglue.EX)
+}
+
+// lockData takes the locks of a change of the data, in order RW, META, mu.
+func (i *Inode) lockData(ctx context.Context) (unlock func(), err error) {
+	if err := i.lockRWMeta(ctx); err != nil {
 		return nil, err
 	}
+	i.mu.Lock()
 	return func() {
-		i.wunlock()
-		i.rwLock.Unlock(stackglue.EX)
+		i.mu.Unlock()
+		i.unlockRWMeta()
 	}, nil
 }
 

@@ -143,7 +143,7 @@ func (w *visit) walk(d *volume.Inode, depth int) {
 func (w *visit) read(i *volume.Inode, name string, size int64) {
 	p := make([]byte, 64<<10)
 	for _, off := range []int64{0, size / 2, max(0, size-100)} {
-		_, err := w.v.Read(bg, i, p, off, false, nil)
+		_, err := w.v.Read(bg, i, p, off, nil)
 		w.note("read "+name, err)
 	}
 	for _, hole := range []bool{false, true} {

@@ -22,8 +22,8 @@ type extent struct{ off, end uint64 }
 func (x extent) overlaps(y extent) bool { return x.off < y.end && y.off < x.end }
 
 // pageExtent widens a byte range to whole pages.
-func pageExtent(off uint64, size uint32) extent {
-	end := off + uint64(size)
+func pageExtent(off, size uint64) extent {
+	end := off + size
 	if end < off || end+pageSize-1 < end {
 		end = wholeFile.end
 	} else {
@@ -277,7 +277,7 @@ var ops = sync.Pool{New: func() any { return new(Op) }}
 // lock. Every Begin needs an End.
 func (i *Inode) Begin(kind OpKind, off uint64, size uint32) *Op {
 	o := ops.Get().(*Op)
-	*o = Op{i: i, kind: kind, x: pageExtent(off, size), want: extent{off, off + uint64(size)}}
+	*o = Op{i: i, kind: kind, x: pageExtent(off, uint64(size)), want: extent{off, off + uint64(size)}}
 	i.mu.Lock()
 	defer i.mu.Unlock()
 	if kind == Write {

@@ -46,7 +46,7 @@ func TestPageExtent(t *testing.T) {
 		{5000, 0, extent{4096, 8192}},
 		{1<<64 - 2, 100, extent{(1<<64 - 2) &^ 4095, wholeFile.end}},
 	} {
-		if got := pageExtent(c.off, c.size); got != c.want {
+		if got := pageExtent(c.off, uint64(c.size)); got != c.want {
 			t.Errorf("pageExtent(%d, %d) = %v, want %v", c.off, c.size, got, c.want)
 		}
 	}
@@ -59,7 +59,7 @@ func TestGiven(t *testing.T) {
 		var g given
 		var all []extent
 		for range rng.Intn(20) {
-			x := pageExtent(uint64(rng.Intn(1<<20)), uint32(1+rng.Intn(20000)))
+			x := pageExtent(uint64(rng.Intn(1<<20)), uint64(1+rng.Intn(20000)))
 			g.add(x)
 			all = append(all, x)
 		}
@@ -90,7 +90,7 @@ func covered(xs []extent, x extent) bool {
 func TestCutAround(t *testing.T) {
 	for seed := range int64(300) {
 		rng := rand.New(rand.NewSource(seed))
-		page := func() extent { return pageExtent(uint64(rng.Intn(60))*pageSize, uint32(1+rng.Intn(9*pageSize))) }
+		page := func() extent { return pageExtent(uint64(rng.Intn(60))*pageSize, uint64(1+rng.Intn(9*pageSize))) }
 		var reads, writes []extent
 		for range rng.Intn(3) {
 			reads = append(reads, page())

@@ -165,7 +165,7 @@ func (e *Engine) invalInode(i *Inode, off, length int64) {
 //
 // To be called before META is released. It goes around requests that wait.
 func (e *Engine) EndWrite(o *Op, at uint64, n uint32) {
-	i, x := o.i, pageExtent(at, n)
+	i, x := o.i, pageExtent(at, uint64(n))
 	moved := at != o.want.off
 	i.mu.Lock()
 	drop := given{}
@@ -261,7 +261,7 @@ func (e *Engine) noteSize(i *Inode, size uint64) {
 // InvalidateRange drops the pages of a range whose bytes were changed by
 // something else than a WRITE: fallocate, a copy, a clone. To be called before
 // META is released. It goes around requests that wait.
-func (e *Engine) InvalidateRange(i *Inode, off uint64, size uint32) {
+func (e *Engine) InvalidateRange(i *Inode, off, size uint64) {
 	i.mu.Lock()
 	x := i.cached(pageExtent(off, size))
 	i.mu.Unlock()
