@@ -83,9 +83,16 @@ func checkInlineXattr(d Dinode, blkno uint64, g *Geometry) error {
 	return CheckXattrRegion("inline xattrs", d.XattrArea(), blkno)
 }
 
-// checkID2 picks the structure that flags and mode call for.
+// checkID2 picks the structure that flags and mode call for. Users of an inode
+// look at the flag of the structure they expect, so that only one may be there,
+// and on system inodes only.
 func checkID2(d Dinode, blkno uint64) error {
+	kind := d.Flags() & (InodeSuperBlock | InodeLocalAlloc | InodeChain | InodeDealloc)
 	switch {
+	case kind&(kind-1) != 0,
+		kind == InodeSuperBlock && blkno != SuperBlkno,
+		kind != 0 && kind != InodeSuperBlock && !d.HasFlag(InodeSystem):
+		return Corruptf("dinode", blkno, "flags %#x do not go together", d.Flags())
 	case d.HasFlag(InodeSuperBlock):
 		return nil
 	case d.HasFlag(InodeLocalAlloc):
