@@ -12,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 
+	"github.com/spf13/pflag"
+
 	"github.com/ocfuse/ocfuse/cmd/ocfuse/control"
 )
 
@@ -21,8 +23,8 @@ const readyEnv = "OCFUSE_READY_FD"
 
 // daemonize starts this program again in the background with --foreground and
 // returns when the mount is ready or has failed. The child's messages until
-// then are shown; afterwards they go to a log file in the runtime directory. flags
-// are added to those given.
+// then are shown; afterwards they go to a log file in the runtime directory.
+// flags are those of the node, without paths that depend on the working directory.
 func daemonize(ctx context.Context, e *Env, device, mnt string, flags []string) error {
 	point, err := control.MountPoint(mnt)
 	if err != nil {
@@ -54,7 +56,7 @@ func daemonize(ctx context.Context, e *Env, device, mnt string, flags []string) 
 	if abs, err := filepath.Abs(device); err == nil {
 		device = abs
 	}
-	cmd := exec.Command(self, append(backgroundArgs(os.Args[1:], device, point), flags...)...)
+	cmd := exec.Command(self, append(append([]string{"mount", "--foreground"}, flags...), "--", device, point)...)
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = log, log
 	cmd.ExtraFiles = []*os.File{w}
@@ -68,23 +70,18 @@ func daemonize(ctx context.Context, e *Env, device, mnt string, flags []string) 
 	return awaitReady(ctx, e, cmd, r, logPath, start)
 }
 
-// backgroundArgs are the arguments of the node: those given, with paths that
-// do not depend on the working directory.
-func backgroundArgs(args []string, device, mnt string) []string {
-	out := append([]string(nil), args...)
-	n := len(out)
-	for k, last := n-1, 2; k >= 0 && last > 0; k-- {
-		if strings.HasPrefix(out[k], "-") {
-			continue
+// givenFlags repeats the flags that were given, options as -o, as arguments.
+func givenFlags(given *pflag.FlagSet, options []string) []string {
+	var args []string
+	given.Visit(func(f *pflag.Flag) {
+		if f.Name != "options" {
+			args = append(args, "--"+f.Name+"="+f.Value.String())
 		}
-		switch {
-		case last == 2 && filepath.Base(out[k]) == filepath.Base(mnt):
-			out[k], last = mnt, 1
-		case last == 1 && filepath.Base(out[k]) == filepath.Base(device):
-			out[k], last = device, 0
-		}
+	})
+	for _, o := range options {
+		args = append(args, "-o", o)
 	}
-	return append(out, "--foreground")
+	return args
 }
 
 func awaitReady(ctx context.Context, e *Env, cmd *exec.Cmd, r *os.File, logPath string, start int64) error {

@@ -73,7 +73,7 @@ func runMount(cmd *cobra.Command, e *Env, o mountOptions, device, mnt string) er
 		if err != nil {
 			return &ExitError{ExitMountUsage, err}
 		}
-		return daemonize(cmd.Context(), e, device, mnt, files)
+		return daemonize(cmd.Context(), e, device, mnt, append(givenFlags(cmd.Flags(), o.options), files...))
 	}
 	cfg, err := o.nodeConfig(e, mo, device, mnt)
 	if err != nil {
