@@ -28,7 +28,7 @@ demo: setup build ## three nodes on this machine, one is killed (needs /dev/fuse
 
 .PHONY: test
 test: setup ## set up and run all tests (PKG=./dir/... for some)
-	go test -p 2 -timeout 15m $(PKG)
+	go test -count=1 -p 2 -timeout 15m $(PKG)
 
 .PHONY: check
 check: ## formatting, go vet, staticcheck, and the project's own rules
