@@ -182,7 +182,7 @@ var ignoredOptions = map[string]bool{
 	"rw": true, "defaults": true, "auto": true, "noauto": true, "user": true, "nouser": true, "users": true, "_netdev": true,
 	"nofail": true, "relatime": true, "noatime": true, "nodiratime": true, "async": true, "nointr": true, "intr": true,
 	"heartbeat=local": true, "heartbeat=none": true, "data=ordered": true, "barrier=1": true, "localalloc": true,
-	"coherency=full": true, "acl": false, "user_xattr": false, "dev": true, "suid": true, "exec": true, "allow_other": true,
+	"coherency=full": true, "dev": true, "suid": true, "exec": true, "allow_other": true,
 }
 
 // refusedOptions are options of mount.ocfs2 that change what is promised, and
@@ -235,7 +235,7 @@ func (p *parsedOptions) option(opt string) error {
 	case "preferred_slot":
 		p.volume.Slot = num
 	case "localalloc":
-		p.volume.LocalAllocBits = num
+		return fmt.Errorf("mount option %s: the size of the local allocation window cannot be chosen yet", opt)
 	case "errors":
 		if val != "remount-ro" && val != "continue" {
 			return fmt.Errorf("mount option %s: errors always make the mount read-only, never stop the host", opt)
@@ -246,8 +246,9 @@ func (p *parsedOptions) option(opt string) error {
 	default:
 		return fmt.Errorf("mount option %q is not known", opt)
 	}
-	if strings.Contains(opt, "=") && numErr != nil {
-		return fmt.Errorf("mount option %s: %q is not a number", key, val)
+	numeric := key == "commit" || key == "preferred_slot"
+	if numErr != nil && (numeric || strings.Contains(opt, "=")) || num < 0 {
+		return fmt.Errorf("mount option %s: %q is not a number of 0 or more", key, val)
 	}
 	return nil
 }
