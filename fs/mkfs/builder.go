@@ -83,6 +83,8 @@ func (b *builder) layoutBase() error {
 		return err
 	}
 	g.RootBlkno = b.root.di.Blkno()
+	b.root.di.SetUID(b.plan.Owner.UID)
+	b.root.di.SetGID(b.plan.Owner.GID)
 	entries := 7 + 8*b.plan.Slots // of all kinds, whatever the features
 	inline := g.HasInlineData() && entries*ondisk.DirRecLen(40) <= g.InlineCount()
 	perBlock := g.BlockSize / ondisk.DirRecLen(40)

@@ -335,6 +335,7 @@ func TestRefusals(t *testing.T) {
 		{100, Options{Cluster: Cluster{Stack: "pcmk", Name: strings.Repeat("x", 17)}}, ErrInvalid, "16 characters"},
 		{100, Options{Cluster: Cluster{Stack: "pcmk", Name: "x", GlobalHeartbeat: true}}, ErrInvalid, "o2cb stack only"},
 		{100, Options{Features: "clusterinfo"}, ErrInvalid, "clusterinfo needs"},
+		{100, Options{Owner: Owner{UID: 7}, Features: "usrquota"}, ErrInvalid, "owned by 7:0"},
 		{100, Options{SizeBlocks: 1 << 40}, ErrInvalid, "the device has"},
 		{100, Options{JournalSize: mib}, ErrInvalid, "at least 4194304"},
 		{100, Options{JournalSize: 60 * mib}, ErrTooSmall, "do not fit"},
@@ -378,6 +379,26 @@ func TestIdentity(t *testing.T) {
 	if got := b.Fill(); got != b {
 		t.Errorf("%+v became %+v", b, got)
 	}
+}
+
+// TestRootOwner: a volume that an ordinary user makes and mounts can be used by them.
+func TestRootOwner(t *testing.T) {
+	m := blockdev.NewMem(100*mib, blockdev.MemOptions{})
+	if err := Format(context.Background(), m, Options{Owner: Owner{1000, 100}}); err != nil {
+		t.Fatal(err)
+	}
+	g, _, err := ondisk.FindSuper(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := make([]byte, g.BlockSize)
+	if _, err := m.ReadAt(b, g.ByteOfBlock(g.RootBlkno)); err != nil {
+		t.Fatal(err)
+	}
+	if d := ondisk.Dinode(b); d.UID() != 1000 || d.GID() != 100 {
+		t.Errorf("the root directory belongs to %d:%d", d.UID(), d.GID())
+	}
+	fsckClean(t, m)
 }
 
 func BenchmarkFormatSmall(b *testing.B) {

@@ -75,6 +75,10 @@ type Identity struct {
 	Time       time.Time // of all inodes, in seconds
 }
 
+// Owner is a user and a group. Zero is root, as mkfs.ocfs2 has it; another one can
+// use a volume that nobody mounts as root.
+type Owner struct{ UID, GID uint32 }
+
 // Options says what to make. The zero value makes what mkfs.ocfs2 makes by default.
 type Options struct {
 	BlockSize   int    // bytes: 512, 1024, 2048, 4096; 0: by volume size
@@ -92,6 +96,7 @@ type Options struct {
 	Cluster     Cluster
 	JournalSize int64 // bytes of one journal; 0: by Type and volume size
 	Journal64   bool  // 64-bit block numbers, for more than 2^32 blocks
+	Owner       Owner // of the root directory
 	Discard     bool  // discard the device first
 	Identity    Identity
 	Progress    func(Progress) // called from one goroutine

@@ -35,6 +35,7 @@ type Plan struct {
 	Journal64    bool            `json:"journal_64bit"`
 	ExtentGroups int             `json:"extent_groups"` // groups in each extent allocator
 	Label        string          `json:"label"`
+	Owner        Owner           `json:"-"`
 	Cluster      Cluster         `json:"cluster"`
 	Features     ondisk.Features `json:"-"`
 	FeatureNames []string        `json:"features"`
@@ -50,7 +51,11 @@ func NewPlan(size int64, sector int, o Options) (*Plan, error) {
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Label: o.Label, Cluster: o.Cluster, Features: f, FeatureNames: f.Names(), Journal64: o.Journal64}
+	const quotas = ondisk.FeatureROCompatUsrQuota | ondisk.FeatureROCompatGrpQuota
+	if o.Owner != (Owner{}) && f.ROCompat&quotas != 0 {
+		return nil, fmt.Errorf("%w: a root directory owned by %d:%d cannot be counted in new quota files: change the owner after mounting", ErrInvalid, o.Owner.UID, o.Owner.GID)
+	}
+	p := &Plan{Label: o.Label, Owner: o.Owner, Cluster: o.Cluster, Features: f, FeatureNames: f.Names(), Journal64: o.Journal64}
 	bytes, err := p.chooseBlockSize(size, sector, o)
 	if err != nil {
 		return nil, err

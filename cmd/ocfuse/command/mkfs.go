@@ -27,7 +27,7 @@ const (
 // mkfsOptions are the flags of mkfs.ocfs2; those that need parsing are strings.
 type mkfsOptions struct {
 	mkfs.Options
-	blockSize, clusterSize, journal, uuid, mount, level, typ string
+	blockSize, clusterSize, journal, uuid, mount, level, typ, owner string
 
 	noBackup, noDiscard       bool
 	force, yes, quiet, dryRun bool
@@ -74,6 +74,7 @@ func (o *mkfsOptions) register(cmd *cobra.Command) {
 	f.StringVar(&o.Cluster.Stack, "cluster-stack", "", "cluster stack: o2cb, pcmk or cman (default: any o2cb)")
 	f.StringVar(&o.Cluster.Name, "cluster-name", "", "cluster name, at most 16 characters")
 	f.BoolVar(&o.Cluster.GlobalHeartbeat, "global-heartbeat", false, "o2cb with global heartbeat")
+	f.StringVar(&o.owner, "root-owner", "0:0", "`UID:GID` that own the root directory")
 	f.BoolVar(&o.Discard, "discard", true, "discard the device first")
 	f.BoolVar(&o.noDiscard, "nodiscard", false, "do not discard the device first")
 	f.BoolVar(&o.noBackup, "no-backup-super", false, "no copies of the superblock")
@@ -99,7 +100,7 @@ func (o *mkfsOptions) parse(args []string) error {
 	}
 	bs, err1 := size("--block-size", o.blockSize)
 	cs, err2 := size("--cluster-size", o.clusterSize)
-	if err := errors.Join(err1, err2, o.parseJournal()); err != nil {
+	if err := errors.Join(err1, err2, o.parseJournal(), o.parseOwner()); err != nil {
 		return err
 	}
 	o.BlockSize, o.ClusterSize = int(bs), int(cs)
@@ -159,6 +160,18 @@ func (o *mkfsOptions) parseJournal() error {
 			return fmt.Errorf("--journal-options %q: use size=BYTES, block32 or block64", opt)
 		}
 	}
+	return nil
+}
+
+// parseOwner reads --root-owner.
+func (o *mkfsOptions) parseOwner() error {
+	uid, gid, ok := strings.Cut(o.owner, ":")
+	u, err1 := strconv.ParseUint(uid, 10, 32)
+	g, err2 := strconv.ParseUint(gid, 10, 32)
+	if !ok || err1 != nil || err2 != nil {
+		return fmt.Errorf("--root-owner %q: want two numbers such as 1000:1000", o.owner)
+	}
+	o.Owner = mkfs.Owner{UID: uint32(u), GID: uint32(g)}
 	return nil
 }
 

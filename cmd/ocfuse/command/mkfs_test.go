@@ -240,7 +240,7 @@ func TestMkfsRefusals(t *testing.T) {
 		{"-b 4Q", `--block-size "4Q"`}, {"-b -1", "--block-size"}, {"-b 3K", "block size 3072"}, {"-C 2K", "cluster size 2048"},
 		{"-J size=x", "--journal-options size"}, {"-J fast", `--journal-options "fast"`}, {"-J size=1M", "at least 4194304"},
 		{"-M remote", "--mount"}, {"-U 12", "--uuid"}, {"-U 00000000000000000000000000000000", "not all zeros"},
-		{"-N 300", "300 node slots"}, {"-N x", "invalid argument"}, {"-T fast", "use mail"}, {"--nosuch", "unknown flag"},
+		{"--root-owner me", "--root-owner"}, {"--root-owner=1:-1", "--root-owner"}, {"-N 300", "300 node slots"}, {"-N x", "invalid argument"}, {"-T fast", "use mail"}, {"--nosuch", "unknown flag"},
 		{"--fs-features=sparkle", "sparkle"}, {"--cluster-stack=o2cb", "cluster name missing"}, {"--fs-feature-level=x", "max-compat"},
 	} {
 		code, _, errs := run(t, "", append(append([]string{"mkfs"}, strings.Fields(c.flags)...), img)...)

@@ -98,7 +98,10 @@ func (d *Demo) format() error {
 		return err
 	}
 	defer dev.Close()
-	err = mkfs.Format(d.ctx, dev, mkfs.Options{Label: "demo", Slots: nodes + 1, Clustered: true, Cluster: mkfs.Cluster{Stack: "pcmk", Name: "demo"}})
+	err = mkfs.Format(d.ctx, dev, mkfs.Options{
+		Label: "demo", Slots: nodes + 1, Clustered: true, Cluster: mkfs.Cluster{Stack: "pcmk", Name: "demo"},
+		Owner: mkfs.Owner{UID: uint32(os.Getuid()), GID: uint32(os.Getgid())},
+	})
 	if err != nil {
 		return fmt.Errorf("formatting the image: %w", err)
 	}

@@ -45,6 +45,9 @@ func startGuard(mnt string) (*guard, error) {
 		return nil, fmt.Errorf("%s is not in mountinfo", mnt)
 	}
 	_, minor, _ := strings.Cut(at.Device, ":")
+	if err := canAbort(minor); err != nil {
+		return nil, err
+	}
 	g := &guard{stop: make(chan struct{})}
 	g.cmd = exec.Command("/proc/self/exe", "guard", minor, mnt)
 	g.cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: guardSignal, Setpgid: true}
@@ -97,10 +100,27 @@ func Guard(minor, mnt string) error {
 	return abort(minor, mnt)
 }
 
+// abortFile is what fusectl offers to end a FUSE connection.
+func abortFile(minor string) string {
+	return filepath.Join("/sys/fs/fuse/connections", minor, "abort")
+}
+
+// canAbort tells whether abort will work: a user without privileges needs
+// fusectl, whose files belong to whoever mounted.
+func canAbort(minor string) error {
+	if os.Geteuid() == 0 {
+		return nil
+	}
+	if err := unix.Access(abortFile(minor), unix.W_OK); err != nil {
+		return fmt.Errorf("the guard cannot abort this mount: %s: %w (is fusectl mounted on /sys/fs/fuse/connections?)", abortFile(minor), err)
+	}
+	return nil
+}
+
 // abort ends the FUSE connection: through fusectl where it is mounted, else,
 // as root, by a forced unmount, which aborts even if it fails as busy.
 func abort(minor, mnt string) error {
-	err := os.WriteFile(filepath.Join("/sys/fs/fuse/connections", minor, "abort"), []byte("1"), 0)
+	err := os.WriteFile(abortFile(minor), []byte("1"), 0)
 	if err == nil {
 		return nil
 	}
