@@ -22,6 +22,15 @@ build: ## build bin/ocfuse
 	@mkdir -p bin
 	go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ocfuse ./cmd/ocfuse
 
+PREFIX ?= /usr/local
+
+.PHONY: install
+install: build man ## install below PREFIX (/usr/local), and the helper of mount(8) in /sbin
+	install -D -t $(DESTDIR)$(PREFIX)/sbin bin/ocfuse
+	install -D -m 644 -t $(DESTDIR)$(PREFIX)/share/man/man8 bin/man/*.8
+	install -d $(DESTDIR)/sbin
+	ln -sf $(PREFIX)/sbin/ocfuse $(DESTDIR)/sbin/mount.fuse.ocfuse
+
 .PHONY: demo
 demo: setup build ## three nodes on this machine, one is killed (needs /dev/fuse)
 	@bin/ocfuse demo

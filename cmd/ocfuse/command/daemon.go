@@ -70,11 +70,12 @@ func daemonize(ctx context.Context, e *Env, device, mnt string, flags []string) 
 	return awaitReady(ctx, e, cmd, r, logPath, start)
 }
 
-// givenFlags repeats the flags that were given, options as -o, as arguments.
+// givenFlags repeats the flags that were given, options as -o, as arguments. The
+// answer to --json is the parent's to print.
 func givenFlags(given *pflag.FlagSet, options []string) []string {
 	var args []string
 	given.Visit(func(f *pflag.Flag) {
-		if f.Name != "options" {
+		if f.Name != "options" && f.Name != "json" {
 			args = append(args, "--"+f.Name+"="+f.Value.String())
 		}
 	})

@@ -11,7 +11,7 @@ func newDemoCommand(e *Env) *cobra.Command {
 	var mib int64
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "three nodes on this machine, told as a story: one is killed, the others carry on",
+		Short: "Show three nodes on this machine, told as a story: one is killed, the others carry on",
 		Long: `demo makes a volume in an image file, mounts it as three cluster nodes on this
 machine, and tells what happens: who writes, who sees it, what travelled. One node is
 killed and comes back. Everything it says is checked; it ends with success only if all
@@ -22,6 +22,7 @@ of it held. It needs no root where fusermount3 is installed.`,
 			return demo.Run(cmd.Context(), o)
 		},
 	}
+	addJSON(cmd, &o.JSON)
 	f := cmd.Flags()
 	f.BoolVar(&o.Keep, "keep", false, "leave the nodes mounted in the end, and say how to look around")
 	f.StringVar(&o.Dir, "dir", "", "existing `folder` for the image and mount points (default: a temporary one)")

@@ -18,7 +18,7 @@ func newLocksCommand(e *Env) *cobra.Command {
 	var a node.LocksArgs
 	cmd := &cobra.Command{
 		Use:   "locks MOUNTPOINT",
-		Short: "list the cluster locks of a node: held, wanted, blocked, by name and path",
+		Short: "List the cluster locks of a node: held, wanted, blocked, by name and path",
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			list := []node.LockView{}

@@ -17,7 +17,7 @@ func newMembersCommand(e *Env) *cobra.Command {
 	var dead string
 	cmd := &cobra.Command{
 		Use:   "members MOUNTPOINT [set LIST...]",
-		Short: "show the members of a node's cluster, or set them by hand",
+		Short: "Show the members of a node's cluster, or set them by hand",
 		Long: `members shows who is in the node's view. "set" gives the complete new list on a
 mount with --membership manual; it returns once the view is committed here or its
 recovery waits for a peer.

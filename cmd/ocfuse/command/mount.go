@@ -1,6 +1,7 @@
 package command
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -10,7 +11,9 @@ import (
 
 	"github.com/sirupsen/logrus"
 	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
 
+	"github.com/ocfuse/ocfuse/cmd/ocfuse/control"
 	"github.com/ocfuse/ocfuse/cmd/ocfuse/node"
 	"github.com/ocfuse/ocfuse/fs/blockdev"
 	"github.com/ocfuse/ocfuse/fs/fuse/kcache"
@@ -32,35 +35,51 @@ type mountOptions struct {
 	options    []string
 	foreground bool
 	debugFuse  bool
+	fake       bool
+	json       bool
 }
 
 func newMountCommand(e *Env) *cobra.Command {
 	var o mountOptions
 	cmd := &cobra.Command{
 		Use:   "mount [flags] DEVICE MOUNTPOINT",
-		Short: "mount a volume as one node of its cluster",
+		Short: "Mount a volume as one node of its cluster",
 		Long: `mount joins the volume's cluster as one node and mounts the volume. The mount
 point appears when the volume is ready: the node has joined, and its own and dead
 nodes' journals are replayed. The node then runs in the background until umount.
 
 The cluster stack is the one the volume is labelled for: "local" for volumes made
-with mkfs -M local, "dlm" for the label pcmk.`,
+with mkfs -M local, "dlm" for the label pcmk.
+
+mount -t fuse.ocfuse and a line in /etc/fstab do the same. What are flags here can
+be said with -o there, members with colons:
+
+	/dev/sdX  /mnt  fuse.ocfuse  node=1,config=/etc/ocfs2/cluster.conf,_netdev  0 0`,
 		Args: cobra.ExactArgs(2),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := o.takeClusterOptions(cmd.Flags()); err != nil {
+				return &ExitError{ExitMountUsage, err}
+			}
 			return runMount(cmd, e, o, args[0], args[1])
 		},
 	}
-	f := cmd.Flags()
+	o.register(cmd.Flags())
+	return cmd
+}
+
+// register declares the flags.
+func (o *mountOptions) register(f *pflag.FlagSet) {
 	f.IntVar(&o.node, "node", -1, "this node's `number` in the cluster configuration")
 	f.StringVar(&o.config, "config", "", "cluster configuration `file` (default /etc/ocfs2/cluster.conf)")
 	f.StringVar(&o.timeouts, "timeouts", "", "`file` with the cluster's timeouts (default /etc/default/o2cb)")
 	f.StringVar(&o.stack, "stack", "", "cluster `stack`, if it must differ from the volume's label")
-	f.StringVar(&o.membership, "membership", "disk", "who decides about membership: `disk` (heartbeats) or manual")
-	f.StringVar(&o.members, "members", "", "first members with --membership manual, such as \"1 2\"")
+	f.StringVar(&o.membership, "membership", "disk", "`who` decides about membership: disk (heartbeats) or manual")
+	f.StringVar(&o.members, "members", "", "first `members` with --membership manual, such as \"1 2\"")
 	f.StringArrayVarP(&o.options, "options", "o", nil, "mount `options`, separated by commas, as of mount.ocfs2(8) and mount(8)")
 	f.BoolVar(&o.foreground, "foreground", false, "stay in the foreground and log to stderr; this process is the node")
 	f.BoolVar(&o.debugFuse, "debug-fuse", false, "log every FUSE request")
-	return cmd
+	f.BoolVar(&o.fake, "fake", false, "check the options and the volume's label, but do not mount")
+	f.BoolVar(&o.json, "json", false, "print the node's status as JSON when it is mounted")
 }
 
 func runMount(cmd *cobra.Command, e *Env, o mountOptions, device, mnt string) error {
@@ -68,22 +87,79 @@ func runMount(cmd *cobra.Command, e *Env, o mountOptions, device, mnt string) er
 	if err != nil {
 		return &ExitError{ExitMountUsage, err}
 	}
+	if o.fake {
+		_, err := o.nodeConfig(e, mo, device, mnt)
+		return err
+	}
 	if !o.foreground {
 		files, err := o.files()
 		if err != nil {
 			return &ExitError{ExitMountUsage, err}
 		}
-		return daemonize(cmd.Context(), e, device, mnt, append(givenFlags(cmd.Flags(), o.options), files...))
+		err = daemonize(cmd.Context(), e, device, mnt, append(givenFlags(cmd.Flags(), o.options), files...))
+		if err != nil || !o.json {
+			return err
+		}
+		return printNode(cmd.Context(), e, mnt)
 	}
 	cfg, err := o.nodeConfig(e, mo, device, mnt)
 	if err != nil {
 		return err
 	}
-	cfg.Ready = notifyReady
+	cfg.Ready = func() {
+		notifyReady()
+		if !o.json {
+			return
+		}
+		if err := printNode(cmd.Context(), e, mnt); err != nil {
+			e.Log.Warn(err)
+		}
+	}
 	if !cmd.Flags().Changed("log-level") {
 		e.Log.SetLevel(logrus.InfoLevel) // a node tells its story
 	}
 	return node.Run(cmd.Context(), cfg)
+}
+
+// printNode prints what a node says of itself, as JSON.
+func printNode(ctx context.Context, e *Env, mnt string) error {
+	var st node.Status
+	if err := control.Call(ctx, mnt, "status", nil, &st); err != nil {
+		return err
+	}
+	return printJSON(e.Out, st)
+}
+
+// clusterOptions are the flags that -o can stand for.
+var clusterOptions = map[string]bool{"node": true, "config": true, "timeouts": true, "stack": true, "membership": true, "members": true}
+
+// takeClusterOptions sets the flags that -o stands for, unless they were given
+// themselves.
+func (o *mountOptions) takeClusterOptions(flags *pflag.FlagSet) error {
+	var rest []string
+	for _, opt := range strings.Split(strings.Join(o.options, ","), ",") {
+		key, val, _ := strings.Cut(opt, "=")
+		if !clusterOptions[key] {
+			if opt != "" {
+				rest = append(rest, opt)
+			}
+			continue
+		}
+		if val == "" {
+			return fmt.Errorf("mount option %s: want %s=VALUE, as for the flag --%s", opt, key, key)
+		}
+		if flags.Changed(key) {
+			continue
+		}
+		if key == "members" {
+			val = strings.ReplaceAll(val, ":", " ")
+		}
+		if err := flags.Set(key, val); err != nil {
+			return fmt.Errorf("mount option %s: %w", opt, err)
+		}
+	}
+	o.options = rest
+	return nil
 }
 
 // files are the flags that name files, with absolute paths: given after the others

@@ -18,7 +18,7 @@ func newStatusCommand(e *Env) *cobra.Command {
 	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "status [MOUNTPOINT]",
-		Short: "show what a mounted node, or every one of this host, is doing",
+		Short: "Show what a mounted node, or every one of this host, is doing",
 		Long: `status asks the node through its control socket, not through the mount: it
 answers for a mount that hangs, and from another network namespace.`,
 		Args: cobra.MaximumNArgs(1),

@@ -11,25 +11,37 @@ import (
 )
 
 func newUmountCommand(e *Env) *cobra.Command {
-	var force bool
+	var force, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "umount MOUNTPOINT",
-		Short: "unmount a volume and leave its cluster",
+		Short: "Unmount a volume and leave its cluster",
 		Long: `umount takes the mount away and returns when the node has left its cluster
 cleanly. umount(8) and SIGTERM to the node do the same, without the waiting.
 
 The mount point of a node that died is detached.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			done := umounted{MountPoint: args[0], Clean: true}
 			err := control.Call(cmd.Context(), args[0], "umount", node.UmountArgs{Force: force}, nil)
 			if errors.Is(err, control.ErrDeadNode) || errors.Is(err, control.ErrNoNode) {
-				return umountStale(e, args[0], err)
+				done.Clean = false
+				err = umountStale(e, args[0], err)
 			}
-			return err
+			if err != nil || !asJSON {
+				return err
+			}
+			return printJSON(e.Out, done)
 		},
 	}
+	addJSON(cmd, &asJSON)
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "unmount though it is in use; programs that use it get errors")
 	return cmd
+}
+
+// umounted is the output of "umount --json".
+type umounted struct {
+	MountPoint string `json:"mount_point"`
+	Clean      bool   `json:"clean"` // false: the node was dead, its mount was detached
 }
 
 // umountStale detaches the mount of a node that died.

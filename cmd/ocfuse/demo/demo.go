@@ -2,9 +2,11 @@ package demo
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"os/exec"
@@ -25,6 +27,7 @@ type Options struct {
 	Dir   string // work folder; "" for one in the temporary directory
 	Size  int64  // of the image; 0: 512 MiB
 	Keep  bool   // leave the nodes mounted
+	JSON  bool   // one object a line instead of sentences
 	Out   io.Writer
 	Stack string // "dlm"
 }
@@ -74,9 +77,19 @@ func Run(ctx context.Context, o Options) (err error) {
 	return d.leave()
 }
 
-// say tells one sentence.
-func (d *Demo) say(format string, args ...any) {
-	fmt.Fprintf(d.o.Out, "%6.2f s  %s\n", time.Since(d.start).Seconds(), fmt.Sprintf(format, args...))
+// facts are the figures of a sentence, for --json; times in seconds.
+type facts map[string]any
+
+// say tells one sentence, which was checked before.
+func (d *Demo) say(step string, f facts, format string, args ...any) {
+	since, text := time.Since(d.start).Seconds(), fmt.Sprintf(format, args...)
+	if !d.o.JSON {
+		fmt.Fprintf(d.o.Out, "%6.2f s  %s\n", since, text)
+		return
+	}
+	line := map[string]any{"seconds": since, "step": step, "text": text}
+	maps.Copy(line, f)
+	_ = json.NewEncoder(d.o.Out).Encode(line) // an output that is gone is noticed by nobody
 }
 
 func (d *Demo) mnt(n int) string { return filepath.Join(d.dir, fmt.Sprintf("node%d", n)) }
@@ -105,7 +118,7 @@ func (d *Demo) format() error {
 	if err != nil {
 		return fmt.Errorf("formatting the image: %w", err)
 	}
-	d.say("An OCFS2 volume of %d MiB was made in %s, as mkfs.ocfs2 makes it.", d.o.Size>>20, d.image)
+	d.say("format", facts{"mib": d.o.Size >> 20, "image": d.image}, "An OCFS2 volume of %d MiB was made in %s, as mkfs.ocfs2 makes it.", d.o.Size>>20, d.image)
 	return nil
 }
 
@@ -126,7 +139,8 @@ func (d *Demo) join() error {
 		if err := d.mount(n); err != nil {
 			return err
 		}
-		d.say("Node %d (%s) joined the cluster and mounted the volume in %v.", n, d.addr[n], time.Since(t).Round(time.Millisecond))
+		took := time.Since(t)
+		d.say("join", facts{"node": n, "took": took.Seconds()}, "Node %d (%s) joined the cluster and mounted the volume in %v.", n, d.addr[n], took.Round(time.Millisecond))
 	}
 	return nil
 }
@@ -201,6 +215,10 @@ func (d *Demo) status(n int) (node.Status, error) {
 // traffic is what has travelled so far.
 type traffic struct{ messages, handoffs, requests uint64 }
 
+func (t traffic) facts(took time.Duration) facts {
+	return facts{"messages": t.messages, "handoffs": t.handoffs, "requests": t.requests, "took": took.Seconds()}
+}
+
 func (d *Demo) traffic() (traffic, error) {
 	var t traffic
 	for n := 1; n <= nodes; n++ {
@@ -244,7 +262,7 @@ func (d *Demo) leave() error {
 		}
 		d.proc[n] = nil
 	}
-	d.say("All nodes left.")
+	d.say("leave", nil, "All nodes left.")
 	return d.fsck()
 }
 
@@ -270,12 +288,16 @@ func (d *Demo) fsck() error {
 		}
 		with += " and fsck.ocfs2"
 	}
-	d.say("%s find the volume clean.", with)
+	d.say("check", facts{"clean": true}, "%s find the volume clean.", with)
 	return nil
 }
 
 func (d *Demo) lookAround() {
-	d.say("The nodes stay mounted. Look around:")
+	points := []string{d.mnt(1), d.mnt(2), d.mnt(3)}
+	d.say("keep", facts{"mount_points": points, "dir": d.dir}, "The nodes stay mounted. Look around:")
+	if d.o.JSON {
+		return
+	}
 	for n := 1; n <= nodes; n++ {
 		fmt.Fprintf(d.o.Out, "    ls %s; ocfuse status %s; ocfuse locks %s\n", d.mnt(n), d.mnt(n), d.mnt(n))
 	}
@@ -296,7 +318,7 @@ func (d *Demo) cleanup(failed error) error {
 	}
 	if d.o.Keep || d.o.Dir != "" || failed != nil {
 		if failed != nil {
-			d.say("The image and the nodes' logs are in %s.", d.dir)
+			d.say("failed", facts{"dir": d.dir}, "The image and the nodes' logs are in %s.", d.dir)
 		}
 		return nil
 	}

@@ -33,7 +33,7 @@ func (d *Demo) see() error {
 	if err != nil {
 		return err
 	}
-	d.say("Node 1 wrote a file; nodes 2 and 3 read it at once: %v in all, %d lock messages, %d locks handed on.", took.Round(10*time.Microsecond), tr.messages, tr.handoffs)
+	d.say("see", tr.facts(took), "Node 1 wrote a file; nodes 2 and 3 read it at once: %v in all, %d lock messages, %d locks handed on.", took.Round(10*time.Microsecond), tr.messages, tr.handoffs)
 	return nil
 }
 
@@ -80,7 +80,7 @@ func (d *Demo) cached() error {
 	if tr.messages != 0 || tr.requests != 0 {
 		return fmt.Errorf("%d warm reads on each node cost %d messages and %d requests, not 0", times, tr.messages, tr.requests)
 	}
-	d.say("All nodes looked at it and read it %d times more: 0 messages, 0 requests to any node, %v each: the caches live as long as the locks.", times, took/(times*nodes))
+	d.say("cached", tr.facts(took), "All nodes looked at it and read it %d times more: 0 messages, 0 requests to any node, %v each: the caches live as long as the locks.", times, took/(times*nodes))
 	return nil
 }
 
@@ -110,7 +110,7 @@ func (d *Demo) append() error {
 	if lines := strings.Count(string(b), "\n"); lines != nodes*each {
 		return fmt.Errorf("the shared log has %d records, %d were appended", lines, nodes*each)
 	}
-	d.say("All nodes at once appended %d records each to one file: none lost, none torn; %v, %d messages, %d locks handed on.", each, took.Round(time.Millisecond), tr.messages, tr.handoffs)
+	d.say("append", tr.facts(took), "All nodes at once appended %d records each to one file: none lost, none torn; %v, %d messages, %d locks handed on.", each, took.Round(time.Millisecond), tr.messages, tr.handoffs)
 	return nil
 }
 
@@ -158,7 +158,7 @@ func (d *Demo) race() error {
 	if total := won[1] + won[2] + won[3]; total != names {
 		return fmt.Errorf("%d names had %d winners: %v", names, total, won[1:])
 	}
-	d.say("All raced to create %d names: each had one winner (%d, %d and %d).", names, won[1], won[2], won[3])
+	d.say("race", facts{"names": names, "won": won[1:]}, "All raced to create %d names: each had one winner (%d, %d and %d).", names, won[1], won[2], won[3])
 	return nil
 }
 
@@ -212,7 +212,7 @@ func (d *Demo) death() error {
 	}
 	<-d.exit[3]
 	d.proc[3] = nil
-	d.say("All nodes write and fsync small files. Node 3 is killed (-9).")
+	d.say("kill", facts{"node": 3}, "All nodes write and fsync small files. Node 3 is killed (-9).")
 	d.pause(1500 * time.Millisecond)
 	stop.Store(true)
 	d.detach(3)
@@ -233,7 +233,7 @@ func (d *Demo) death() error {
 		}
 	}
 	pause := max(ws[1].longest, ws[2].longest)
-	d.say("Nodes 1 and 2 proved it dead, replayed its journal and went on: the longest pause of a writer was %v. All %d synced files are there.", pause.Round(time.Millisecond), promised)
+	d.say("death", facts{"pause": pause.Seconds(), "synced": promised}, "Nodes 1 and 2 proved it dead, replayed its journal and went on: the longest pause of a writer was %v. All %d synced files are there.", pause.Round(time.Millisecond), promised)
 	return nil
 }
 
@@ -246,6 +246,7 @@ func (d *Demo) back() error {
 	if _, err := os.ReadFile(d.path(3, "hello")); err != nil {
 		return err
 	}
-	d.say("Node 3 came back in %v.", time.Since(t).Round(time.Millisecond))
+	took := time.Since(t)
+	d.say("back", facts{"node": 3, "took": took.Seconds()}, "Node 3 came back in %v.", took.Round(time.Millisecond))
 	return nil
 }

@@ -1,0 +1,57 @@
+package posix
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// TestMountHelper starts the program as mount(8) does for a line of /etc/fstab,
+// through a link called mount.fuse.ocfuse, and unmounts with umount(8).
+func TestMountHelper(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	bin, helper := filepath.Join(dir, "ocfuse"), filepath.Join(dir, "mount.fuse.ocfuse")
+	img, mnt := filepath.Join(dir, "img"), filepath.Join(dir, "mnt")
+	run(t, "go", "build", "-o", bin, "../../cmd/ocfuse")
+	for _, err := range []error{os.Symlink(bin, helper), os.WriteFile(img, nil, 0o600), os.Truncate(img, 64<<20), os.Mkdir(mnt, 0o755)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, bin, "mkfs", "-q", "-M", "local", img)
+	mounted := func() bool {
+		b, err := os.ReadFile("/proc/self/mountinfo")
+		if err != nil {
+			t.Fatal(err)
+		}
+		return strings.Contains(string(b), " "+mnt+" ")
+	}
+	run(t, helper, img, mnt, "-sf", "-o", "rw,noatime", "-t", "fuse.ocfuse")
+	if mounted() {
+		t.Fatal("mount -f mounted")
+	}
+	run(t, helper, img, mnt, "-n", "-o", "rw,noatime,_netdev", "-t", "fuse.ocfuse")
+	if !mounted() {
+		t.Fatal("not mounted")
+	}
+	run(t, "umount", mnt)
+	if mounted() {
+		t.Fatal("still mounted")
+	}
+	// The node leaves behind umount(8)'s back.
+	for end := time.Now().Add(30 * time.Second); strings.Contains(run(t, bin, "status"), mnt); {
+		if time.Now().After(end) {
+			t.Fatal("the node is still there 30 s after umount(8)")
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+	run(t, bin, "mount", img, mnt)
+	run(t, bin, "umount", mnt)
+	out := run(t, "fsck.ocfs2", "-fn", img)
+	if !strings.Contains(out, "All passes succeeded") || strings.Contains(out, "\n[") {
+		t.Errorf("fsck.ocfs2 -fn:\n%s", out)
+	}
+}
