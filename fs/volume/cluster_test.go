@@ -88,6 +88,17 @@ func newCluster(t testing.TB, nodes int, o fakestack.Options, args ...string) *c
 	return c
 }
 
+// clusterName is what the mount options call a cluster.
+func clusterName(c *cluster) (name string) {
+	fakeClusters.Range(func(k, v any) bool {
+		if v == c.fake {
+			name = k.(string)
+		}
+		return true
+	})
+	return name
+}
+
 func (c *cluster) mount(node uint32, name string) *clusterNode {
 	c.t.Helper()
 	raw, err := blockdev.Open(c.path, blockdev.Options{Claim: blockdev.ClaimShared})
@@ -239,13 +250,7 @@ func churn(m *mounted, who string) error {
 // promised by fsync is there, the others go on, and the volume stays clean.
 func TestClusterDeath(t *testing.T) {
 	c := newCluster(t, 3, fakestack.Options{Seed: 3})
-	name := ""
-	fakeClusters.Range(func(k, v any) bool {
-		if v == c.fake {
-			name = k.(string)
-		}
-		return true
-	})
+	name := clusterName(c)
 	for round := range 4 {
 		victim := uint32(round%3 + 1)
 		var (

@@ -167,15 +167,19 @@ func (r *recovery) progress(slot, done, total int) {
 	r.mu.Unlock()
 }
 
-// State says what is being recovered, "" if nothing.
+// RecoveryState says what is being recovered, or why a recovery failed, which
+// everybody then waits for; "" if nothing.
 func (v *Volume) RecoveryState() string {
 	r := &v.recovering
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if !r.running {
-		return ""
+	switch {
+	case r.running:
+		return r.state
+	case len(r.dead) > 0 && r.err != nil:
+		return "failed: " + r.err.Error()
 	}
-	return r.state
+	return ""
 }
 
 // run recovers dead nodes until none is left (Linux fs/ocfs2/journal.c,

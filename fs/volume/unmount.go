@@ -21,12 +21,16 @@ func (v *Volume) Unmount(ctx context.Context) error {
 	}
 	v.stopHelpers()
 	<-v.timerDone
-	if err := v.recovering.wait(ctx); err != nil {
-		v.logf("unmounting in spite of a failed recovery: %v", err)
+	lost := v.recovering.wait(ctx)
+	if lost != nil {
+		v.locks.Close() // or whatever is under way would wait for the dead node's locks
 	}
 	v.helpers.Wait()
 	v.deleter.stop()
 	v.reaper.stop()
+	if lost != nil {
+		return v.leaveDirty(ctx, lost)
+	}
 	if bad := v.trouble.Load(); bad != nil {
 		v.abandon()
 		return *bad
@@ -40,6 +44,15 @@ func (v *Volume) Unmount(ctx context.Context) error {
 		return fmt.Errorf("leaving the cluster: %w", err)
 	}
 	return nil
+}
+
+// leaveDirty ends the mount without META locks, which nobody gets as long as a dead
+// node's slot is not recovered. What was changed is made durable; the slot is left
+// to the next mount, as after a crash.
+func (v *Volume) leaveDirty(ctx context.Context, cause error) error {
+	err := v.j.FullFlush(ctx)
+	v.abandon()
+	return errors.Join(fmt.Errorf("this node's slot stays dirty, because a dead node could not be recovered: %w", cause), err)
 }
 
 // leaveSlot empties everything the slot owns and gives it up.
