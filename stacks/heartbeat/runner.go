@@ -65,7 +65,11 @@ type Runner struct {
 	stop  chan struct{}
 	done  chan struct{}
 	lost  sync.Once
-	last  error // of the last iteration; mu
+	end   sync.Once // closes stop
+
+	endMu sync.Mutex // after stop, lease and thread are through; before mu
+	ended bool       // the last block is written or not due; guarded by endMu
+	last  error      // of the last iteration; mu
 	iters uint64
 }
 
@@ -117,7 +121,8 @@ func Start(ctx context.Context, cfg Config) (*Runner, error) {
 		// have been written; the thread ends when the write does.
 		err = fmt.Errorf("the first heartbeat does not return: %w", ctx.Err())
 		r.lease.Close(err)
-		close(r.stop)
+		r.end.Do(func() { close(r.stop) })
+		go r.forsake()
 		return nil, err
 	}
 	if err != nil {
@@ -125,6 +130,21 @@ func Start(ctx context.Context, cfg Config) (*Runner, error) {
 		return nil, err
 	}
 	return r, nil
+}
+
+// forsake ends what a first beat that returned after all may have armed.
+func (r *Runner) forsake() {
+	<-r.done
+	r.mu.Lock()
+	if r.timer != nil {
+		r.timer.Stop()
+	}
+	r.mu.Unlock()
+	if r.dead != nil {
+		if err := r.dead.Close(); err != nil {
+			r.cfg.Logf("%v", err)
+		}
+	}
 }
 
 // listen waits until this node's slot is free.
@@ -341,16 +361,12 @@ func (r *Runner) finish(err error) {
 // then, and if mark is set, a last block says that this incarnation has ended, so
 // that nobody has to wait for it. If a write never returns there is no last block
 // and the dead man's timer stays armed. There is none either when the lease ran out
-// some time ago: the slot may be somebody else's by now.
+// some time ago: the slot may be somebody else's by now. Stop may be called again,
+// also at the same time: nil always means that nothing is in flight any more.
 func (r *Runner) Stop(ctx context.Context, reason error, mark bool) error {
 	r.lost.Do(func() {}) // nothing is lost: this is our own wish
 	r.lease.Close(reason)
-	select {
-	case <-r.stop:
-		return nil
-	default:
-		close(r.stop)
-	}
+	r.end.Do(func() { close(r.stop) })
 	r.mu.Lock()
 	if r.timer != nil {
 		r.timer.Stop()
@@ -365,19 +381,44 @@ func (r *Runner) Stop(ctx context.Context, reason error, mark bool) error {
 	if err != nil {
 		return err
 	}
-	// Later than this another host may have taken the slot over.
-	if mine := Boottime() < r.lease.End()+int64(r.margin()); mark && mine {
-		r.mu.Lock()
-		r.core.BuildLast(r.block)
-		r.mu.Unlock()
-		if e := r.cfg.Region.WriteBlock(r.cfg.Node, r.block); e != nil {
-			err = fmt.Errorf("writing the last heartbeat block: %w", e)
-		}
+	r.endMu.Lock()
+	defer r.endMu.Unlock()
+	if r.ended {
+		return nil
+	}
+	r.ended = true
+	if mark {
+		err = r.writeLast()
 	}
 	if r.dead != nil {
 		err = errors.Join(err, r.dead.Close())
 	}
 	return err
+}
+
+// writeLast says in the slot that this incarnation has ended, unless the slot may
+// be, or is, somebody else's: what a double wrote there is not ours to end.
+func (r *Runner) writeLast() error {
+	if Boottime() >= r.lease.End()+int64(r.margin()) {
+		return nil
+	}
+	if err := r.cfg.Region.ReadBlocks(r.cfg.Node, r.back); err != nil {
+		return fmt.Errorf("reading the heartbeat slot of node %d: %w", r.cfg.Node, err)
+	}
+	r.mu.Lock()
+	b, ok := Decode(r.back)
+	foreign := ok && b.Generation != 0 && b.Generation != r.cfg.Generation
+	if !foreign {
+		r.core.BuildLast(r.block)
+	}
+	r.mu.Unlock()
+	if foreign {
+		return nil
+	}
+	if err := r.cfg.Region.WriteBlock(r.cfg.Node, r.block); err != nil {
+		return fmt.Errorf("writing the last heartbeat block: %w", err)
+	}
+	return nil
 }
 
 // Lease returns the gate for device writes.

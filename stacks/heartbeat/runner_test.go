@@ -168,6 +168,56 @@ func TestRunnerListens(t *testing.T) {
 	_ = r.Stop(context.Background(), stackglue.ErrShutdown, true)
 }
 
+// TestStopTwiceIsNoProofOfTheDrain: whoever fences and whoever unmounts stop at the
+// same time. Neither may hear that all is written while a write is in flight.
+func TestStopTwiceIsNoProofOfTheDrain(t *testing.T) {
+	d := newDisk()
+	r := start(t, d, 1, 11, newEvents())
+	if err := r.Lease().Enter(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), 2*testPeriod)
+	defer cancel()
+	var both sync.WaitGroup
+	for range 8 {
+		both.Go(func() {
+			if r.Stop(ctx, stackglue.ErrShutdown, true) == nil {
+				t.Error("stopped while a device write is in flight")
+			}
+		})
+	}
+	both.Wait()
+	if b := d.block(1); b.Generation != 11 {
+		t.Errorf("the slot says ended while a device write is in flight: %+v", b)
+	}
+	r.Lease().Leave()
+	if err := r.Stop(context.Background(), stackglue.ErrShutdown, true); err != nil {
+		t.Fatal(err)
+	}
+	if b := d.block(1); b.Generation != 0 {
+		t.Errorf("slot after the stop: %+v", b)
+	}
+}
+
+// TestStopLeavesAForeignSlotAlone: a double that has written its block there may
+// hold a lease; "left" in its slot would pass for its end.
+func TestStopLeavesAForeignSlotAlone(t *testing.T) {
+	d := newDisk()
+	r := start(t, d, 1, 11, newEvents())
+	// The heartbeat has ended, so it does not write over the double's block.
+	if err := r.Stop(context.Background(), stackglue.ErrShutdown, false); err != nil {
+		t.Fatal(err)
+	}
+	foreign := Block{Seq: 5, Node: 1, Generation: 666}
+	d.set(func() { foreign.Encode(d.p[512:1024]) })
+	if err := r.writeLast(); err != nil {
+		t.Fatal(err)
+	}
+	if b := d.block(1); b != foreign {
+		t.Errorf("slot after the last block: %+v", b)
+	}
+}
+
 // TestLeaseEndsBeforeOthersSeeDeath: whatever the disk does, the gate closes
 // before an observer declares the node dead.
 func TestLeaseEndsBeforeOthersSeeDeath(t *testing.T) {
