@@ -239,6 +239,44 @@ func TestContext(t *testing.T) {
 	}
 }
 
+// TestGrantAtTheEndOfTheContext: a request that is granted in the moment its context
+// ends is granted. The lock must then be like any other: a conversion of it that is
+// given up is no abandoned request.
+func TestGrantAtTheEndOfTheContext(t *testing.T) {
+	ls := soleMember(t)
+	ctx := ctxFor(t)
+	req := Request{Name: []byte("r"), Mode: NL}
+	l := &Lock{ls: ls, isNew: true, sync: true, blocked: true, ch: make(chan struct{}, 1)} // as LockWait has it while it waits
+	ls.enter()
+	err := l.request(&req)
+	ls.leave()
+	if err != nil {
+		t.Fatal(err)
+	}
+	over, cancel := context.WithCancel(ctx)
+	cancel()
+	if st, err := l.giveUp(over); err != nil || st.Mode != NL {
+		t.Fatalf("a granted request gives %+v, %v", st, err)
+	}
+	other, _, err := ls.LockWait(ctx, Request{Name: req.Name, Mode: PR})
+	if err != nil {
+		t.Fatal(err)
+	}
+	short, cancel := context.WithTimeout(ctx, 5*time.Millisecond)
+	defer cancel()
+	if _, err := l.ConvertWait(short, EX, 0, nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("conversion against PR: %v", err)
+	}
+	if err := other.UnlockWait(ctx, 0, nil); err != nil {
+		t.Fatal(err)
+	}
+	last, cancel := context.WithTimeout(ctx, 5*time.Second)
+	defer cancel()
+	if st, err := l.ConvertWait(last, EX, 0, nil); err != nil || st.Mode != EX {
+		t.Errorf("conversion after one that was given up: %+v, %v", st, err)
+	}
+}
+
 // asyncOwner drives a lock by callbacks alone.
 type asyncOwner struct {
 	t    *testing.T

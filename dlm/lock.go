@@ -191,11 +191,13 @@ func (l *Lock) giveUp(ctx context.Context) (Status, error) {
 	l.ls.enter()
 	defer l.ls.leave()
 	l.sync, l.blocked = false, false
+	isNew := l.isNew
+	l.isNew = false
 	if l.ended {
 		<-l.ch
 		return l.st, nil
 	}
-	l.abandoned, l.swallow = l.isNew, !l.isNew
+	l.abandoned, l.swallow = isNew, !isNew
 	li, ok := l.ls.core.LockInfo(l.id)
 	if ok && li.Status == wire.StatusGranted && li.WaitType == 0 {
 		return Status{}, ctx.Err() // an unlock or conversion kept until recovery is over: it happens then
