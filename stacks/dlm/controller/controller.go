@@ -147,7 +147,9 @@ func (c *Controller) effect(e view.Effect) {
 			k.send(&e.Msg)
 		}
 	case view.Stop:
-		h.Stop(e.View, func() { c.post(c.core.Stopped) })
+		// Not posted from here: done may come before Stop returns, on this loop,
+		// which would wait for itself if the queue is full.
+		h.Stop(e.View, func() { go c.post(c.core.Stopped) })
 	case view.Start:
 		c.cfg.Logf("%v", &e.View)
 		h.Start(e.View, e.Joined, e.Departed)
@@ -203,16 +205,21 @@ func (c *Controller) pause(d time.Duration) bool {
 	}
 }
 
-// stillCut reports a cut link after the quorum delay, but not while the node's
-// heartbeat stands still: then its death may be about to show.
+// stillCut reports a cut link after the quorum delay.
 func (c *Controller) stillCut(node uint32, num uint64, d time.Duration) {
-	time.AfterFunc(d, func() {
-		if !c.cfg.Host.Moving(node) {
-			c.stillCut(node, num, c.cfg.Period)
-			return
-		}
+	time.AfterFunc(d, func() { c.cutDue(node, num) })
+}
+
+// cutDue reports it now, but not while the node's heartbeat stands still: then its
+// death may be about to show.
+func (c *Controller) cutDue(node uint32, num uint64) {
+	switch {
+	case c.ctx.Err() != nil:
+	case c.cfg.Host.Moving(node):
 		c.post(func() { c.core.StillCut(node, num) })
-	})
+	default:
+		c.stillCut(node, num, c.cfg.Period)
+	}
 }
 
 // publish updates what Status returns.

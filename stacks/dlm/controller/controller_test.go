@@ -3,6 +3,7 @@ package controller
 import (
 	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -165,5 +166,69 @@ func TestMismatch(t *testing.T) {
 			t.Fatalf("pending %q", c2.Status().Pending)
 		}
 		time.Sleep(5 * time.Millisecond)
+	}
+}
+
+// busyHost answers Stop at once, from the event loop, when the queue is full: that
+// many events come in large clusters while a large lockspace stops.
+type busyHost struct {
+	*host
+	ctl     chan *Controller
+	stopped chan struct{}
+}
+
+func (h *busyHost) Stop(_ view.View, done func()) {
+	c := <-h.ctl
+	for range cap(c.events) + 1 {
+		go c.Seen(view.ID{Node: 9, Inc: 99})
+	}
+	for len(c.events) < cap(c.events) {
+		runtime.Gosched()
+	}
+	done()
+	close(h.stopped)
+}
+
+// TestStopAnsweredWithAFullQueue: the loop must not wait for itself.
+func TestStopAnsweredWithAFullQueue(t *testing.T) {
+	cl := testCluster(2)
+	h1 := &busyHost{newHost(), make(chan *Controller, 1), make(chan struct{})}
+	c1, err := Start(Config{Group: "G", Self: view.ID{Node: 1, Inc: 11}, Cluster: cl, Period: time.Second, Threshold: 5, Host: h1, Logf: t.Logf}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c1.Close)
+	h1.ctl <- c1
+	h1.members(t, 1)
+	_, h2 := run(t, cl, 2, 22, time.Second, view.ID{Node: 1, Inc: 11})
+	select {
+	case <-h1.stopped:
+	case <-time.After(20 * time.Second):
+		t.Fatal("the event loop waits for itself")
+	}
+	h1.members(t, 1, 2)
+	h2.members(t, 1, 2)
+}
+
+// stillHost has a node whose heartbeat stands still.
+type stillHost struct {
+	*host
+	asked atomic.Int32
+}
+
+func (h *stillHost) Moving(uint32) bool { h.asked.Add(1); return false }
+
+// TestCutTimerEndsWithTheController: the host is gone by then, and nothing would end
+// the timer of a link whose node stands still.
+func TestCutTimerEndsWithTheController(t *testing.T) {
+	h := &stillHost{host: newHost()}
+	c, err := Start(Config{Group: "G", Self: view.ID{Node: 1, Inc: 11}, Cluster: testCluster(2), Period: time.Hour, Threshold: 5, Host: h, Logf: t.Logf}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.Close()
+	c.cutDue(2, 1)
+	if n := h.asked.Load(); n != 0 {
+		t.Errorf("the host of a closed controller was asked %d times", n)
 	}
 }
