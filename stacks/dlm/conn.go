@@ -43,7 +43,8 @@ type conn struct {
 	fence atomic.Pointer[error]
 	up    atomic.Bool // comms exists
 
-	ready chan struct{} // a round of recovery is complete: capacity 1
+	ready  chan struct{} // a round of recovery is complete: capacity 1
+	fenced chan struct{} // closed when this node is out
 
 	mu      sync.Mutex
 	rounds  uint64 // completed rounds; guarded by mu
@@ -227,6 +228,7 @@ func (c *conn) evict(reason error) {
 			reason = fmt.Errorf("%w: %w", stackglue.ErrFenced, reason)
 		}
 		c.fence.Store(&reason)
+		close(c.fenced)
 		c.cfg.Logf("this node is out: %v", reason)
 		go func() {
 			if c.up.Load() {

@@ -166,16 +166,29 @@ func (d *disk) Heartbeat(events []heartbeat.Event) {
 		case heartbeat.Up:
 			d.tell(func() { d.ctl.Seen(id) })
 		case heartbeat.Down, heartbeat.Silent, heartbeat.Ended:
-			// The lease of that incarnation has ended. If its process is of this
-			// host and still there it is ended for good first.
-			go d.confirm(id, e.Kind.String()+", "+e.Cause.String())
+			// The lease of that incarnation has ended.
+			why := e.Kind.String() + ", " + e.Cause.String()
+			if e.Cause == heartbeat.Left || e.Kind == heartbeat.Ended && e.Block.Generation == 0 {
+				go d.departed(id, why)
+			} else {
+				go d.confirm(id, why)
+			}
 		case heartbeat.Mismatch:
 			d.c.cfg.Logf("node %d heartbeats with a dead time of %d ms; make the timeouts the same on all nodes", e.Node, e.Block.DeadMS)
 		}
 	}
 }
 
-// confirm makes sure that a process of this host has ended and reports the death.
+// departed reports the end of an incarnation that says so in its slot, which it does
+// when its last device write has returned. Its process may live on: it is just
+// unmounting, or has to tell why it was fenced.
+func (d *disk) departed(id view.ID, why string) {
+	d.c.cfg.Logf("heartbeat of node %d: %s", id.Node, why)
+	d.died(id)
+}
+
+// confirm makes sure that a process of this host has ended, and ends it for good if
+// it has not, and reports the death.
 func (d *disk) confirm(id view.ID, why string) {
 	ctx, cancel := context.WithTimeout(context.Background(), killLimit)
 	defer cancel()

@@ -39,9 +39,10 @@
 // that we wait for it, FIN goes out, and the peers answer it when they have.
 //
 // Eviction (lease lost, quorum lost, declared dead): the gate closes first, then
-// the lockspace is torn down and Recovery.Evicted runs. When everything that was
-// in flight to the device has returned, a last heartbeat block says so and the
-// others need not wait for the dead time.
+// all connections are dropped and Recovery.Evicted runs; the lockspace stays until
+// Abort or Disconnect. When everything that was in flight to the device has
+// returned, a last heartbeat block says so and the others need not wait for the
+// dead time.
 //
 // # Locks
 //

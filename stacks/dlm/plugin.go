@@ -127,7 +127,7 @@ func connect(ctx context.Context, cfg stackglue.Config) (_ *conn, err error) {
 	if !ok {
 		return nil, fmt.Errorf("node %d is not in the cluster's configuration; add it to cluster.conf on all nodes", cfg.Node)
 	}
-	c := &conn{cfg: cfg, self: self, ready: make(chan struct{}, 1)}
+	c := &conn{cfg: cfg, self: self, ready: make(chan struct{}, 1), fenced: make(chan struct{})}
 	if o.manual {
 		c.members = &manual{c: c, dropWait: o.dropWait}
 	} else {
@@ -185,10 +185,7 @@ func (c *conn) bringUp(ctx context.Context, o *options) error {
 	if err := c.waitRound(ctx, 0, hangup); err != nil {
 		return fmt.Errorf("joining the group (%s): %w", c.pending(), err)
 	}
-	if err := c.negotiate(ctx, c.cfg.Protocol); err != nil {
-		return fmt.Errorf("locking protocol: %w", err)
-	}
-	return c.usable()
+	return c.agree(ctx)
 }
 
 // start runs the lockspace with a committed view. back says which numbers have a

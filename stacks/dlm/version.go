@@ -13,6 +13,28 @@ import (
 // protocol (Linux fs/ocfs2/stack_user.c, VERSION_LOCK).
 const versionLock = "version_lock"
 
+// agree negotiates the locking protocol, but not for longer than this node may go
+// on: once it is out no lock is granted to it any more.
+func (c *conn) agree(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	go func() {
+		select {
+		case <-c.fenced:
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
+	err := c.negotiate(ctx, c.cfg.Protocol)
+	if out := c.usable(); out != nil {
+		return out
+	}
+	if err != nil {
+		return fmt.Errorf("locking protocol: %w", err)
+	}
+	return nil
+}
+
 // negotiate finds out which locking protocol the group runs, or sets it if this
 // node is the first. The lock is kept in PR until Disconnect (Linux
 // fs/ocfs2/stack_user.c, version_lock and get_protocol_version).
