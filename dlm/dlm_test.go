@@ -30,8 +30,13 @@ func addrOf(id uint32) netip.Addr { return netip.AddrFrom4([4]byte{10, 0, 0, byt
 
 func newTestNode(t testing.TB, mem *lowcomms.Mem, id uint32, peers int) *testNode {
 	t.Helper()
+	return newNodeOn(t, mem, addrOf, id, peers)
+}
+
+func newNodeOn(t testing.TB, net lowcomms.Network, addrOf func(uint32) netip.Addr, id uint32, peers int) *testNode {
+	t.Helper()
 	tn := &testNode{id: id, n: NewNode(id), done: make(chan uint32, 16), slot: make(chan Slot, 16)}
-	lc, err := lowcomms.NewNode(lowcomms.Config{Self: id, Addr: addrOf(id), Network: mem}, tn.n.Deliver)
+	lc, err := lowcomms.NewNode(lowcomms.Config{Self: id, Addr: addrOf(id), Network: net}, tn.n.Deliver)
 	if err != nil {
 		t.Fatal(err)
 	}
