@@ -64,13 +64,17 @@ const (
 	cbFailed
 )
 
+// firstPoll is how soon a node that is not as far as we are in a recovery is asked
+// again: about a round trip, since ours move on at the same time.
+const firstPoll = time.Millisecond
+
 func newLockspace(n *Node, cfg Config) (*Lockspace, error) {
 	if cfg.Logf == nil {
 		cfg.Logf = func(string, ...any) {}
 	}
 	ls := &Lockspace{node: n, cfg: cfg, birth: time.Now(), wake: make(chan struct{}, 1), done: make(chan struct{})}
 	c, err := core.New(core.Config{NodeID: int32(n.self), Name: cfg.Name, LVBLen: cfg.LVBLen, LSFlags: cfg.LSFlags,
-		User: cfg.User, RcomID: uint64(ls.birth.UnixNano())}, (*effects)(ls))
+		User: cfg.User, RcomID: uint64(ls.birth.UnixNano()), FirstPoll: int64(firstPoll)}, (*effects)(ls))
 	if err != nil {
 		return nil, err
 	}

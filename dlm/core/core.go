@@ -14,7 +14,7 @@ const (
 	ScanTime     = int64(5 * time.Second)       // scan_secs: how often that is checked
 	RecoverTime  = int64(5 * time.Second)       // recover_timer: STATUS and NAMES are repeated after this
 	pollStep     = int64(20 * time.Millisecond) // barrier polling: 20 ms more with each try ...
-	pollMax      = int64(time.Second)           // ... up to 1 s
+	pollMax      = int64(time.Second)           // ... up to 1 s; see Config.FirstPoll
 	maxLVBLen    = wire.MaxRcomBuf - wire.RcomLockSize
 	maxMembers   = wire.MaxSlots
 	deadlineNone = int64(1<<63 - 1)
@@ -56,7 +56,10 @@ type Config struct {
 	User     bool   // locks carry USER, as in lockspaces the kernel makes for user space; false for ocfs2
 	RcomID   uint64 // first rc_id of requests; any number
 	Seq      uint64 // recover_seq to begin with; 0 as Linux 6.1
-	Fault    Fault
+	// FirstPoll is the first pause before a barrier's STATUS is repeated, in nanoseconds. It doubles up to the 20 ms
+	// Linux begins with; 0 begins with those. A peer answers STATUS at any time, so how often is our own matter.
+	FirstPoll int64
+	Fault     Fault
 }
 
 // Slot is a member and the number it has for the life of its membership.

@@ -179,10 +179,20 @@ func (c *Core) recvStatusReply(from int32, m *wire.Rcom) error {
 		p.tries, p.at = answered, deadlineNone
 	} else {
 		p.tries++
-		p.at = c.now + min(p.tries*pollStep, pollMax)
+		p.at = c.now + c.pollPause(p.tries)
 	}
 	c.runRecovery()
 	return nil
+}
+
+// pollPause is the pause after that many answers that did not suffice.
+func (c *Core) pollPause(tries int64) int64 {
+	for d := c.cfg.FirstPoll; d > 0 && d < pollStep; d *= 2 {
+		if tries--; tries == 0 {
+			return d
+		}
+	}
+	return min(tries*pollStep, pollMax)
 }
 
 // statusSuffices tells whether the step we are in may go on, and takes over the slots that come with the answer.

@@ -542,3 +542,25 @@ func TestHostileRcom(t *testing.T) {
 		}
 	}
 }
+
+// TestPollPauses: barriers are polled as Linux does, or, with FirstPoll, from there on doubling until Linux begins.
+func TestPollPauses(t *testing.T) {
+	const ms = int64(time.Millisecond)
+	for first, want := range map[int64][]int64{
+		0:       {20 * ms, 40 * ms, 60 * ms},
+		-1:      {20 * ms, 40 * ms},
+		1 * ms:  {1 * ms, 2 * ms, 4 * ms, 8 * ms, 16 * ms, 20 * ms, 40 * ms},
+		30 * ms: {20 * ms, 40 * ms},
+	} {
+		c, _ := lone(t, 0)
+		c.cfg.FirstPoll = first
+		for i, w := range want {
+			if got := c.pollPause(int64(i + 1)); got != w {
+				t.Errorf("first %d: pause %d is %v, want %v", first, i+1, time.Duration(got), time.Duration(w))
+			}
+		}
+		if got := c.pollPause(1000); got != pollMax {
+			t.Errorf("first %d: pause 1000 is %v", first, time.Duration(got))
+		}
+	}
+}

@@ -34,7 +34,11 @@ func (s *Sim) newHost(id int32) *host {
 	s.inc++
 	h := &host{s: s, id: id, inc: s.inc, peers: map[int32]*assoc{}, started: map[int32]int{}, stopped: true, timer: -1,
 		sent: map[int32][]uint64{}}
-	c, err := core.New(core.Config{NodeID: id, Name: "sim", LVBLen: 32, RcomID: uint64(s.inc) << 32, Fault: s.cfg.Fault}, h)
+	cfg := core.Config{NodeID: id, Name: "sim", LVBLen: 32, RcomID: uint64(s.inc) << 32, Fault: s.cfg.Fault}
+	if s.cfg.Fast {
+		cfg.FirstPoll = ms
+	}
+	c, err := core.New(cfg, h)
 	if err != nil {
 		s.fail("%v", err)
 		return h

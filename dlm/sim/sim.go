@@ -16,6 +16,8 @@ type Config struct {
 	Chaos time.Duration // virtual time of step 1; 0 means 4 s
 	// Quiet runs without crashes, joins and leaves after the first view (connections are still cut).
 	Quiet bool
+	// Fast polls barriers as the shell does, from 1 ms on, instead of as Linux.
+	Fast  bool
 	Fault core.Fault   // planted bug
 	Trace func(string) // gets one line per event; slow
 }

@@ -28,9 +28,9 @@ func report(t *testing.T, cfg Config, err error) {
 	t.Errorf("SEED=%d: %v\nlast events:\n%s", cfg.Seed, err, strings.Join(ring, "\n"))
 }
 
-// configOf: every fifth seed keeps its members and only cuts connections.
+// configOf: every fifth seed keeps its members and only cuts connections, every second polls fast.
 func configOf(seed uint64) Config {
-	return Config{Seed: seed, Quiet: seed%5 == 0}
+	return Config{Seed: seed, Quiet: seed%5 == 0, Fast: seed%2 == 0}
 }
 
 // TestSeeds runs many clusters. SEEDS=n runs n seeds, SEED=k replays one with its whole trace.
@@ -108,8 +108,12 @@ var regressions = []uint64{
 
 func TestRegressions(t *testing.T) {
 	for _, seed := range regressions {
-		if _, err := Run(configOf(seed)); err != nil {
-			report(t, configOf(seed), err)
+		for _, fast := range []bool{false, true} {
+			cfg := configOf(seed)
+			cfg.Fast = fast
+			if _, err := Run(cfg); err != nil {
+				report(t, cfg, err)
+			}
 		}
 	}
 }
