@@ -73,7 +73,7 @@ func (c *conn) read(buf []byte) error {
 				l.delay = 0
 				l.mu.Unlock()
 			}
-			if herr := l.t.h.OnBytes(l.node, &c.framer, buf[:n]); herr != nil {
+			if herr := l.input(&c.framer, buf[:n]); herr != nil {
 				return herr
 			}
 		}

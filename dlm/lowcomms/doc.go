@@ -39,10 +39,12 @@
 // In this order; a lower one may be taken while a higher is held:
 //
 //	link.evMu     the order of OnConnected and OnDisconnected of a peer
+//	link.inMu     one OnBytes of a peer at a time; RemovePeer waits for it
 //	peer.rxMu     one receive pass of a peer at a time; Deliver runs under it
 //	(the caller's own locks: Deliver takes them, Send is called under them)
 //	peer.mu       the midcomms.Peer
 //	link.mu       connections and output buffers of a peer
 //
-// Deliver must not wait for anything that needs a message of the same peer. It may call Send and Queue.
+// Deliver must not wait for anything that needs a message of the same peer. It may call Send and Queue, and must not
+// call RemovePeer, which waits for it; nor may whoever calls RemovePeer hold a lock that Deliver takes.
 package lowcomms

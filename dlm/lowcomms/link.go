@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ocfuse/ocfuse/dlm/midcomms"
+	"github.com/ocfuse/ocfuse/dlm/wire"
 )
 
 // Timing of dials.
@@ -39,6 +40,9 @@ type link struct {
 	evMu     sync.Mutex // before mu
 	reported *conn      // sending connection the Handler knows; guarded by evMu
 	silent   bool       // removed: the Handler is told nothing; guarded by evMu
+
+	inMu sync.Mutex // before everything else of the link: one OnBytes at a time
+	deaf bool       // removed: what its connections still hold is void; guarded by inMu
 
 	mu      sync.Mutex
 	send    *conn   // sending connection; guarded by mu, as the rest
@@ -232,8 +236,22 @@ func (l *link) notify() {
 	}
 }
 
+// input hands b to the Handler, unless the peer was removed meanwhile: a later incarnation of it may be known by its
+// number already.
+func (l *link) input(f *wire.Framer, b []byte) error {
+	l.inMu.Lock()
+	defer l.inMu.Unlock()
+	if l.deaf {
+		return errClosed
+	}
+	return l.t.h.OnBytes(l.node, f, b)
+}
+
 // silence ends the Handler's calls about a removed peer.
 func (l *link) silence() {
+	l.inMu.Lock()
+	l.deaf = true
+	l.inMu.Unlock()
 	l.evMu.Lock()
 	defer l.evMu.Unlock()
 	l.silent = true

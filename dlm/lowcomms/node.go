@@ -108,7 +108,8 @@ func (p *peer) comeBack(addr netip.Addr) error {
 }
 
 // RemovePeer forgets everything about a node that was fenced or left the cluster: numbers, unacknowledged messages,
-// connections, address. It stays counted as a member until RemoveMember.
+// connections, address. It stays counted as a member until RemoveMember. Nothing that it sent is delivered any more
+// once this returned, also if it comes back with AddPeer.
 func (n *Node) RemovePeer(node uint32) {
 	p := n.peer(node)
 	if p == nil {

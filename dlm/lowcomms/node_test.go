@@ -487,3 +487,37 @@ func TestNoAllocation(t *testing.T) {
 		t.Errorf("%v allocations per round trip", n)
 	}
 }
+
+// TestRemovedPeerIsHeardNoMore: what an incarnation sent last is not delivered once RemovePeer has returned, since its
+// successor is known by the same number from then on. That holds for a message that is being delivered, which is waited
+// for, and for bytes that have been read from the socket and wait for their turn.
+func TestRemovedPeerIsHeardNoMore(t *testing.T) {
+	x := group(t, NewMem(), 2)
+	inside, release := make(chan struct{}), make(chan struct{})
+	var delivered atomic.Bool
+	x[2].each = func(uint32, wire.Cmd, []byte) {
+		close(inside)
+		<-release
+		delivered.Store(true)
+	}
+	if err := x[1].node.Send(2, msg(nil, 1, 0, 31)); err != nil {
+		t.Fatal(err)
+	}
+	<-inside
+	old := x[2].node.tr.(*Conns).link(1)
+	time.AfterFunc(20*time.Millisecond, func() { close(release) })
+	x[2].node.RemovePeer(1)
+	if !delivered.Load() {
+		t.Error("RemovePeer returned while a message of the peer was being delivered")
+	}
+	if err := x[2].node.AddPeer(1, addr(1)); err != nil {
+		t.Fatal(err)
+	}
+	var f wire.Framer
+	if err := old.input(&f, rcom(1, wire.RcomStatus)); !errors.Is(err, errClosed) {
+		t.Errorf("input of the removed peer's connection: %v", err)
+	}
+	if s, err := x[2].node.Status(1); err != nil || s.State != midcomms.Closed {
+		t.Errorf("the successor's association was begun by what the removed peer sent: %+v, %v", s, err)
+	}
+}

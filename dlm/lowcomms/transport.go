@@ -26,8 +26,8 @@ type Transport interface {
 	Start(h Handler) error
 	// AddPeer gives a node its address.
 	AddPeer(node uint32, addr netip.Addr) error
-	// RemovePeer forgets the node and drops its connections (RST). OnConnected and OnDisconnected are not called for it
-	// any more once it returned; it waits for one that runs.
+	// RemovePeer forgets the node and drops its connections (RST). The Handler is not called for it any more once it
+	// returned; it waits for a call that runs, so it must not be called from one.
 	RemovePeer(node uint32)
 	// Connect asks for a connection, until there is one or Abort.
 	Connect(node uint32)
