@@ -165,11 +165,30 @@ func (t *Conns) start(h Handler) error {
 	return nil
 }
 
-// acceptPause is how long a failing accept (out of descriptors) rests.
-const acceptPause = 100 * time.Millisecond
+const (
+	acceptPause  = 100 * time.Millisecond // rest of a failing accept (out of descriptors)
+	refusedPause = time.Minute            // between two lines about strangers of one address
+	maxRefused   = 256                    // addresses remembered for that
+)
+
+// refusals remembers which strangers the log has heard of: anybody can connect, as often as he likes.
+type refusals map[netip.Addr]time.Time
+
+// news tells whether a refusal of addr deserves a line.
+func (r refusals) news(addr netip.Addr, now time.Time) bool {
+	if last, ok := r[addr]; ok && now.Sub(last) < refusedPause {
+		return false
+	}
+	if len(r) >= maxRefused {
+		clear(r)
+	}
+	r[addr] = now
+	return true
+}
 
 func (t *Conns) acceptLoop() {
 	defer t.wg.Done()
+	refused := refusals{}
 	for {
 		c, err := t.listen.Accept()
 		if err != nil {
@@ -186,8 +205,10 @@ func (t *Conns) acceptLoop() {
 		}
 		l := t.links.Load().byAddr[c.RemoteAddr()]
 		if l == nil {
-			text := fmt.Sprintf("connection from %v refused: no node has this address", c.RemoteAddr())
-			t.cfg.Log(Record{Level: midcomms.Warn, Text: text})
+			if refused.news(c.RemoteAddr(), time.Now()) {
+				text := fmt.Sprintf("connection from %v refused: no node has this address", c.RemoteAddr())
+				t.cfg.Log(Record{Level: midcomms.Warn, Text: text})
+			}
 			_ = c.Abort()
 			continue
 		}

@@ -166,6 +166,40 @@ func TestBySourceAddress(t *testing.T) {
 	})
 }
 
+// TestStrangersDoNotFillTheLog: one line for each address, not for each connection.
+func TestStrangersDoNotFillTheLog(t *testing.T) {
+	mem := NewMem()
+	var l logs
+	c, err := NewConns(Config{Self: 1, Addr: addr(1), Port: testPort, Network: mem, Log: l.add})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Start(&recorder{}); err != nil {
+		t.Fatal(err)
+	}
+	for range 5 {
+		stranger(t, mem, 8)
+		stranger(t, mem, 9)
+	}
+	_ = c.Close()
+	if len(l.list) != 2 {
+		t.Errorf("ten connections of two strangers make %d lines: %q", len(l.list), l.list)
+	}
+	r, now := refusals{}, time.Now()
+	for i := range byte(255) {
+		for range 2 {
+			r.news(netip.AddrFrom4([4]byte{10, 0, 0, i}), now)
+			r.news(netip.AddrFrom4([4]byte{10, 0, 1, i}), now)
+		}
+	}
+	if len(r) > maxRefused {
+		t.Errorf("%d addresses are remembered", len(r))
+	}
+	if a := netip.AddrFrom4([4]byte{10, 0, 1, 254}); r.news(a, now) || !r.news(a, now.Add(refusedPause)) {
+		t.Error("a refusal is news once a minute")
+	}
+}
+
 // TestAcceptedIsUsed: while the peer's own connection exists we do not dial, and send on it.
 func TestAcceptedIsUsed(t *testing.T) {
 	networks(t, func(t *testing.T, nw Network) {
