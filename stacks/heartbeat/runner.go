@@ -338,10 +338,16 @@ func (r *Runner) Fence(reason error) {
 			r.cfg.Handler.LeaseLost(r.lease.Closed())
 		}
 	})
-	if r.lease.Drain(deadline(r.margin())) == nil && r.dead != nil {
-		if err := r.dead.Arm(0); err != nil {
-			r.cfg.Logf("%v", err)
-		}
+	if r.lease.Drain(deadline(r.margin())) != nil || r.dead == nil {
+		return
+	}
+	r.endMu.Lock()
+	defer r.endMu.Unlock()
+	if r.ended {
+		return // Stop has removed the timer
+	}
+	if err := r.dead.Arm(0); err != nil {
+		r.cfg.Logf("%v", err)
 	}
 }
 

@@ -199,6 +199,20 @@ func TestStopTwiceIsNoProofOfTheDrain(t *testing.T) {
 	}
 }
 
+// TestFenceAfterStop: whoever fences may come after Stop has removed the dead man's
+// timer; there is nothing to disarm then, and nothing to complain about.
+func TestFenceAfterStop(t *testing.T) {
+	r, err := Start(context.Background(), Config{Region: newDisk(), Node: 1, Nodes: []int{1}, Threshold: 500, Period: testPeriod, Deadman: true,
+		Logf: func(f string, a ...any) { t.Errorf(f, a...) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := r.Stop(context.Background(), stackglue.ErrShutdown, true); err != nil {
+		t.Fatal(err)
+	}
+	r.Fence(ErrLeaseExpired)
+}
+
 // TestStopLeavesAForeignSlotAlone: a double that has written its block there may
 // hold a lease; "left" in its slot would pass for its end.
 func TestStopLeavesAForeignSlotAlone(t *testing.T) {
