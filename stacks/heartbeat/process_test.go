@@ -139,8 +139,8 @@ func TestRegistryProof(t *testing.T) {
 	if err := cmd.Process.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	died := make(chan time.Time, 1)
-	if _, ok := r.Watch(2, 42, func() { died <- time.Now() }); !ok {
+	died := make(chan struct{}, 1)
+	if _, ok := r.Watch(2, 42, func() { died <- struct{}{} }); !ok {
 		t.Fatal("cannot watch")
 	}
 	select {
@@ -148,15 +148,16 @@ func TestRegistryProof(t *testing.T) {
 		t.Fatal("a stopped process was called dead")
 	case <-time.After(50 * time.Millisecond):
 	}
-	kill := time.Now()
 	if ok, err := r.Kill(context.Background(), 2, 42); !ok || err != nil {
 		t.Fatalf("kill: %v, %v", ok, err)
 	}
 	if v := r.Probe(2, 42); v != Dead { // a zombie: we have not waited for it
 		t.Errorf("killed, not reaped: %v", v)
 	}
-	if d := (<-died).Sub(kill); d > 100*time.Millisecond {
-		t.Errorf("the watcher needed %v", d)
+	select { // nothing else tells it: no heartbeat runs here
+	case <-died:
+	case <-time.After(20 * time.Second):
+		t.Error("the watcher is not told of the death")
 	}
 	killed(t, cmd)
 	if v := r.Probe(2, 42); v != Dead {
