@@ -224,9 +224,11 @@ func TestDialsFromOwnAddress(t *testing.T) {
 	networks(t, func(t *testing.T, nw Network) {
 		c, r := start1(t, nw)
 		c.Connect(2)
-		time.Sleep(200 * time.Millisecond)
-		if s := c.Stats(2); s.Dials < 3 || s.Dials > 10 {
-			t.Errorf("%d dials in 200 ms", s.Dials)
+		began := time.Now()
+		eventually(t, "it dials on", func() bool { return c.Stats(2).Dials >= 5 })
+		d := time.Since(began) // 5, 10, 20 .. 500 ms between them
+		if n := c.Stats(2).Dials; n > 9+uint64(d/maxDelay) {
+			t.Errorf("%d dials in %v", n, d)
 		}
 		l := listen(t, nw, 2)
 		p := accept(t, l)
@@ -240,12 +242,15 @@ func TestDialsFromOwnAddress(t *testing.T) {
 		eventually(t, "bytes", func() bool { return len(r.received()) == 16 })
 		_ = p.Abort()
 		eventually(t, "down", func() bool { return r.String() == "up 2, down 2 error" })
-		before := time.Now()
+		k := c.link(2)
+		k.mu.Lock()
+		pause := k.delay
+		k.mu.Unlock()
+		if pause != 0 {
+			t.Errorf("redial after %v", pause)
+		}
 		c.Connect(2)
 		accept(t, l)
-		if d := time.Since(before); d > 100*time.Millisecond {
-			t.Errorf("redial after %v", d)
-		}
 	})
 }
 
