@@ -82,6 +82,7 @@
 //     own last lock; a refused request puts nobody on record. In the kernel both can send askers round for ever (-EBADR).
 //   - A lock that was being force-unlocked at a dead master is gone; it does not move to the new one first.
 //   - A reply that can answer nothing that is in flight is ignored; the kernel takes any reply for any operation.
+//   - With Config.FirstPoll a barrier's STATUS is first repeated sooner than the kernel does.
 //   - Only directory mode is supported ("nodir" lockspaces are not), and the deprecated TIMEOUT flag is refused.
 //   - A plain Unlock of a lock that is not granted is refused (ErrBusy); FORCEUNLOCK does it.
 //
