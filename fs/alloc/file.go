@@ -237,10 +237,11 @@ func (f *file) look(di *buffer.Buf, blkno uint64, q *query, best *place) error {
 }
 
 // walk calls fn for the groups of a chain until it returns false or an error. A
-// chain that loops has more bits than its record says.
+// chain that loops has more bits than its record says, or more groups than fit
+// into the volume.
 func (f *file) walk(di *buffer.Buf, chain int, fn func(blkno uint64) (bool, error)) error {
 	rec := ondisk.Dinode(di.Data).Chains().Rec(chain)
-	sum := uint64(0)
+	sum, most := uint64(0), uint64(f.geo.TotalClusters)/uint64(ondisk.Dinode(di.Data).Chains().CPG())+1
 	for blkno := rec.Blkno(); blkno != 0; {
 		g, err := f.group(di, blkno)
 		if err != nil {
@@ -248,7 +249,8 @@ func (f *file) walk(di *buffer.Buf, chain int, fn func(blkno uint64) (bool, erro
 		}
 		next := g.d.NextGroup()
 		sum += uint64(g.d.Bits())
-		bad := int(g.d.Chain()) != chain || sum > uint64(rec.Total())
+		bad := int(g.d.Chain()) != chain || sum > min(uint64(rec.Total()), f.geo.TotalBlocks) || most == 0
+		most--
 		g.put()
 		if bad {
 			return f.corrupt(blkno, "group does not belong to chain %d of %d bits, or is in it twice", chain, rec.Total())

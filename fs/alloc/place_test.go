@@ -257,6 +257,42 @@ func TestDoubleFree(t *testing.T) {
 	}
 }
 
+// TestChainLoop: a chain whose only group is followed by itself, and that claims
+// any number of bits, was searched as many times as those would take.
+func TestChainLoop(t *testing.T) {
+	dev := mkfs(t, shape{1024, 4096, 2, 40, ""})
+	v := open(t, dev, 0, -1)
+	edit := func(blkno uint64, fn func(b []byte)) {
+		b := make([]byte, 1024)
+		_, err := dev.ReadAt(b, int64(blkno)*1024)
+		must(t, err)
+		fn(b)
+		_, err = dev.WriteAt(b, int64(blkno)*1024)
+		must(t, err)
+	}
+	edit(v.ino("global_bitmap", 0).blkno, func(b []byte) {
+		d := ondisk.Dinode(b)
+		d.SetTotal(1<<32 - 1)
+		d.Chains().Rec(0).SetTotal(1<<32 - 1)
+		d.Chains().Rec(0).SetFree(1<<32 - 1)
+	})
+	first, seen := v.geo.GroupBlkno(0), 0
+	edit(first, func(b []byte) {
+		d := ondisk.GroupDesc(b)
+		d.SetNextGroup(first)
+		d.SetBits(1)
+		d.SetFreeBitsCount(0)
+	})
+	v = open(t, dev, 0, -1)
+	di, err := v.a.bitmap.lock(t.Context())
+	must(t, err)
+	defer v.a.bitmap.unlock(di)
+	err = v.a.bitmap.walk(di, 0, func(uint64) (bool, error) { seen++; return seen < 1e6, nil })
+	if !errors.Is(err, ondisk.ErrCorrupt) || seen > v.geo.GroupCount()+1 {
+		t.Errorf("%v after %d groups, the volume has %d", err, seen, v.geo.GroupCount())
+	}
+}
+
 // TestParallel: many goroutines allocate and free at once.
 func TestParallel(t *testing.T) {
 	v := open(t, mkfs(t, shape{4096, 4096, 2, 64, ""}), 0, 400)

@@ -1,6 +1,7 @@
 package extent
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"testing"
@@ -97,6 +98,55 @@ func TestRefused(t *testing.T) {
 	d.Extents().SetDepth(5)
 	if _, err := tree.Lookup(0); !errors.Is(err, ondisk.ErrCorrupt) {
 		t.Errorf("lookup in a root of depth 5: %v", err)
+	}
+}
+
+// TestLeafMetTwice: a damaged tree whose interior records lead to one leaf again
+// and again was walked to the end, which may be after billions of records.
+func TestLeafMetTwice(t *testing.T) {
+	r := newRig(t, 1024, inodeKind{}, 3, false)
+	tree := r.tree(4)
+	h := r.start(100)
+	defer h.Stop()
+	for n := range uint32(12) {
+		must(t, tree.Insert(h, &r.pool, Run{2 * n, 1, 0, dataBlkno + uint64(8*n)}))
+	}
+	var p path
+	must(t, tree.descend(&p, 0))
+	node := p.n[p.leaf-1].l
+	p.release()
+	if node.NextFree() < 2 {
+		t.Fatal("the tree has one leaf only")
+	}
+	node.Rec(1).SetBlkno(node.Rec(0).Blkno())
+	seen := 0
+	err := tree.Walk(0, func(Run) bool { seen++; return true })
+	if !errors.Is(err, ondisk.ErrCorrupt) || seen > 12 {
+		t.Errorf("walk: %v after %d records", err, seen)
+	}
+}
+
+// TestOverlap: lengths were computed from records that overlap in a damaged leaf,
+// and wrapped.
+func TestOverlap(t *testing.T) {
+	r := newRig(t, 1024, inodeKind{}, 0, false)
+	tree := r.tree(0)
+	h := r.start(50)
+	defer h.Stop()
+	for n := range uint32(3) {
+		must(t, tree.Insert(h, &r.pool, Run{10 * n, 5, 0, dataBlkno + uint64(80*n)}))
+	}
+	l := tree.kind.list(r.root.Data)
+	l.Rec(0).SetClusters(40) // over the two others
+	before := append([]byte(nil), r.root.Data...)
+	if _, err := tree.SetFlags(h, &r.pool, 0, 60, ondisk.ExtentUnwritten, 0); !errors.Is(err, ondisk.ErrCorrupt) {
+		t.Errorf("change of overlapping records: %v", err)
+	}
+	if _, err := tree.Remove(h, &r.pool, anySink{}, 8, 0, make([]Run, 0, 5)); !errors.Is(err, ondisk.ErrCorrupt) {
+		t.Errorf("removal of overlapping records: %v", err)
+	}
+	if !bytes.Equal(before, r.root.Data) {
+		t.Error("the root was changed")
 	}
 }
 

@@ -76,6 +76,7 @@ func (t *Tree) Walk(from uint32, fn func(Run) bool) error {
 	}
 	defer p.release()
 	i := max(0, upper(p.at().l, from)-1)
+	next := uint64(0) // the order is checked, so that a tree of one leaf many times ends
 	for {
 		s := p.at()
 		for ; i < int(s.l.NextFree()); i++ {
@@ -86,7 +87,11 @@ func (t *Tree) Walk(from uint32, fn func(Run) bool) error {
 			if err != nil {
 				return err
 			}
-			if r.End() > uint64(from) && !fn(r) {
+			if uint64(r.Cpos) < next {
+				return t.corrupt(s.buf.Blkno, "record %d %v begins before %d, where the one before ends", i, r, next)
+			}
+			next = r.End()
+			if next > uint64(from) && !fn(r) {
 				return nil
 			}
 		}

@@ -136,12 +136,17 @@ func (e *edit) remove(i, j int, cpos uint32, end uint64, buf []Run) (Removal, er
 	t, s, u := e.t, e.p.at(), uint32(e.t.unit())
 	e.i, e.j = i, j
 	rem := Removal{End: cpos, Done: true}
+	behind := uint64(1) << 32
 	for k := j - 1; k >= i; k-- {
 		r, err := t.record(s.l, k, s.buf.Blkno)
+		if err == nil && (r.End() > behind || r.End() <= uint64(cpos)) {
+			err = t.corrupt(s.buf.Blkno, "record %d %v is not in front of %d", k, r, behind)
+		}
 		if err != nil {
 			e.done()
 			return Removal{}, err
 		}
+		behind = uint64(r.Cpos)
 		cut := r
 		if cut.Cpos < cpos {
 			cut = cut.From(cpos, u)
@@ -226,6 +231,11 @@ func (t *Tree) change(tx *journal.Handle, res MetaSource, cpos, clusters uint32,
 		if uint64(r.Cpos) > next {
 			e.j = k // a hole ends it
 			break
+		}
+		if r.End() <= next || k > e.i && uint64(r.Cpos) < next {
+			err := t.corrupt(s.buf.Blkno, "record %d %v begins before %d, where the one before ends", k, r, next)
+			e.done()
+			return 0, err
 		}
 		if skip := uint32(next) - r.Cpos; skip > 0 {
 			e.recs = append(e.recs, Run{r.Cpos, skip, r.Flags, r.Blkno})
