@@ -84,9 +84,18 @@ func (v *Volume) replay(ctx context.Context, slot int, dirty, own bool) error {
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("journal of slot %d: %w", slot, err)
+		return journalError(slot, err)
 	}
 	return nil
+}
+
+// journalError says whose journal failed, and what to do where the journal itself
+// is wrong. (Damaged metadata says so by itself.)
+func journalError(slot int, err error) error {
+	if errors.Is(err, journal.ErrCorrupt) || errors.Is(err, ErrStale) {
+		err = fmt.Errorf("%w: run fsck.ocfs2", err)
+	}
+	return fmt.Errorf("journal of slot %d: %w", slot, err)
 }
 
 // readGeneration reads a slot's recovery generation from disk, without a lock.

@@ -45,6 +45,9 @@ func (v *Volume) findSystemFiles() error {
 				break
 			}
 			if err != nil {
+				if errors.Is(err, dir.ErrNotFound) {
+					err = fmt.Errorf("%w: run fsck.ocfs2", err)
+				}
 				return fmt.Errorf("system file %s: %w", name, err)
 			}
 			v.sysBlkno[sysKey{kind, slot}] = e.Ino
@@ -73,7 +76,7 @@ func (v *Volume) sysInode(kind ondisk.SystemFile, slot int) (*Inode, error) {
 	return i, nil
 }
 
-// rawFile reads a system file's extents without locks: for the slot map, the
+// rawExtents reads a system file's extents without locks: for the slot map, the
 // heartbeat region and journals, whose place never changes.
 func (v *Volume) rawExtents(kind ondisk.SystemFile, slot int) (ondisk.Dinode, []extent.Run, error) {
 	blkno, ok := v.sysBlkno[sysKey{kind, slot}]
@@ -239,6 +242,9 @@ func (v *Volume) journalExtents(slot int) ([]journal.Extent, error) {
 	var ext []journal.Extent
 	log := uint32(0)
 	for _, r := range runs {
+		if uint64(r.Cpos)<<v.geo.BpcBits != uint64(log) {
+			return nil, ondisk.Corruptf("journal", di.Blkno(), "log block %d is a hole: the next extent begins at cluster %d", log, r.Cpos)
+		}
 		n := r.Clusters << v.geo.BpcBits
 		ext = append(ext, journal.Extent{Log: log, Blkno: r.Blkno, Len: n})
 		log += n
