@@ -6,6 +6,7 @@
 //
 //   - File (Open): a block device or an image file, O_DIRECT, parallel.
 //   - Gated (NewGated): puts the fencing gate in front of every write and flush.
+//   - Overlay (NewOverlay): keeps what is written to a write-protected device in memory.
 //   - Mem (NewMem): memory that remembers what is durable, so that a test can cut
 //     the power (Crash), cut it after the n-th operation (CloneAt), or inject faults.
 //   - Recorder (NewRecorder): logs the writes and flushes of any device, so that a
@@ -25,6 +26,7 @@
 //   - Memory handed in need not be aligned; unaligned memory costs a copy through
 //     a pooled buffer. AlignedBuf and GetBuf give memory that needs none.
 //
-// Locks: File has none on its data paths. Mem.mu guards all of Mem; it is a leaf
-// lock. Log.mu is a leaf lock taken under no other lock of this package but Mem.mu.
+// Locks: File has none on its data paths. Mem.mu guards all of Mem, Overlay.mu its
+// pages; both are leaf locks. Log.mu is a leaf lock taken under no other lock of this
+// package but Mem.mu.
 package blockdev

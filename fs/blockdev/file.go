@@ -48,6 +48,7 @@ type File struct {
 	memAlign uintptr // memory
 	block    bool
 	readOnly bool
+	protect  bool // opened for reading, and writing would be refused
 	warning  string
 	flushErr atomic.Pointer[error] // first failed flush
 	c        counters
@@ -212,7 +213,9 @@ func (d *File) probeBlock(fd int) error {
 		d.align = ss
 	}
 	d.memAlign = max(d.memAlign, uintptr(d.align))
-	if ro, err := unix.IoctlGetInt(fd, unix.BLKROGET); err == nil && ro != 0 && !d.readOnly {
+	ro, err := unix.IoctlGetInt(fd, unix.BLKROGET)
+	d.protect = err == nil && ro != 0
+	if d.protect && !d.readOnly {
 		return fmt.Errorf("open %s: %w: open it read-only, or make it writable (blockdev --setrw)", d.path, ErrReadOnly)
 	}
 	return nil
@@ -225,6 +228,7 @@ func (d *File) probeFile(fd int) error {
 		return fmt.Errorf("open %s: stat: %w", d.path, err)
 	}
 	d.size = st.Size
+	d.protect = d.readOnly && unix.Access(d.path, unix.W_OK) == unix.EROFS
 	if d.memAlign == 1 {
 		return nil
 	}
@@ -260,6 +264,10 @@ func (d *File) Size() int64 { return d.size }
 
 // BlockAlign implements Device.
 func (d *File) BlockAlign() int { return d.align }
+
+// Protected tells, of a device opened for reading, that it could not be opened for
+// writing by anybody: it is write-protected, or lies on a read-only filesystem.
+func (d *File) Protected() bool { return d.protect }
 
 // ReadOnly implements Device.
 func (d *File) ReadOnly() bool { return d.readOnly }

@@ -50,6 +50,9 @@ func TestBlockDeviceReadOnly(t *testing.T) {
 		t.Errorf("writing to a read-only device: %v", err)
 	}
 	d := open(t, dev, Options{ReadOnly: true})
+	if !d.Protected() || open(t, newFile(t, 4096), Options{ReadOnly: true}).Protected() {
+		t.Error("a write-protected device is not told from a file")
+	}
 	if _, err := d.ReadAt(AlignedBuf(512), 0); err != nil {
 		t.Error(err)
 	}

@@ -28,6 +28,10 @@ const (
 // Mount joins the cluster, takes a slot, replays what must be replayed and
 // returns the volume ready for use (Linux fs/ocfs2/super.c,
 // ocfs2_fill_super). The device stays the caller's to close, after Unmount.
+//
+// A device that cannot be written is mounted read-only and without a cluster if
+// every journal is clean, so that nobody uses the volume (Linux: "hard
+// read-only"); what a mount writes for itself stays in memory.
 func Mount(ctx context.Context, dev blockdev.Device, opts Options) (*Volume, error) {
 	v := &Volume{opts: opts, raw: dev, dev: dev, kernel: opts.Kernel, slot: -1, sysInodes: map[sysKey]*Inode{}}
 	if v.kernel == nil {
@@ -36,8 +40,19 @@ func Mount(ctx context.Context, dev blockdev.Device, opts Options) (*Volume, err
 	v.background, v.cancel = context.WithCancel(context.Background())
 	v.helperCtx, v.stopHelpers = context.WithCancel(v.background)
 	v.reaper.init(v)
+	protected := dev.ReadOnly()
+	if protected {
+		v.raw = blockdev.NewOverlay(dev)
+		v.dev, v.opts.Stack = v.raw, "local"
+		v.onlyRead("the device is write-protected; no cluster is joined")
+	}
 	if err := v.readSuper(); err != nil {
 		return nil, err
+	}
+	if protected {
+		if err := v.checkClean(); err != nil {
+			return nil, err
+		}
 	}
 	if err := v.connect(ctx); err != nil {
 		return nil, err
@@ -47,6 +62,29 @@ func Mount(ctx context.Context, dev blockdev.Device, opts Options) (*Volume, err
 		return nil, err
 	}
 	return v, nil
+}
+
+// onlyRead makes the mount read-only, and says why.
+func (v *Volume) onlyRead(why string) {
+	v.logf("%s: mounted read-only", why)
+	v.opts.ReadOnly, v.why = true, why
+}
+
+// checkClean refuses a volume with a dirty journal: it is in use, or needs a
+// recovery that a device which cannot be written does not allow (Linux
+// fs/ocfs2/journal.c, ocfs2_check_journals_nolocks).
+func (v *Volume) checkClean() error {
+	for slot := range v.geo.MaxSlots {
+		di, _, err := v.rawExtents(ondisk.SysJournal, slot)
+		if err != nil {
+			return err
+		}
+		if di.JournalFlags()&journalDirty != 0 {
+			return fmt.Errorf("the device is write-protected, and the journal of slot %d is not clean: the volume is mounted by a node, "+
+				"or one died: unmount it there, or make the device writable (blockdev --setrw) so that it can be recovered: %w", slot, blockdev.ErrReadOnly)
+		}
+	}
+	return nil
 }
 
 // readSuper reads the superblock and decides whether the volume can be used.
@@ -60,12 +98,10 @@ func (v *Volume) readSuper() error {
 		return err
 	}
 	if len(ro) > 0 && !v.opts.ReadOnly {
-		v.logf("volume has features this program can only read (%s): mounted read-only", strings.Join(ro, ", "))
-		v.opts.ReadOnly = true
+		v.onlyRead(fmt.Sprintf("the volume has features this program can only read (%s)", strings.Join(ro, ", ")))
 	}
-	if geo.HasUsrQuota() || geo.HasGrpQuota() {
-		v.logf("volume has quota files; this program does not keep them up to date yet: mounted read-only")
-		v.opts.ReadOnly = true
+	if (geo.HasUsrQuota() || geo.HasGrpQuota()) && !v.opts.ReadOnly {
+		v.onlyRead("the volume has quota files, which this program does not keep up to date yet")
 	}
 	if size := v.raw.Size(); uint64(size) < geo.TotalBlocks<<geo.BlockBits {
 		return fmt.Errorf("device has %d bytes, the volume on it %d: it was truncated, or this is not the whole device", size, geo.TotalBlocks<<geo.BlockBits)
@@ -206,7 +242,7 @@ func (v *Volume) openJournal(ctx context.Context) (wasDirty bool, err error) {
 		return false, err
 	}
 	if err := ji.metaLock.Lock(ctx, stackglue.EX, locking.Recovery); err != nil {
-		return false, fmt.Errorf("journal lock of slot %d: %w", v.slot, err)
+		return false, journalError(v.slot, err)
 	}
 	wasDirty, err = v.cleanJournal(ctx, v.slot, true)
 	if err != nil {
@@ -223,7 +259,7 @@ func (v *Volume) openJournal(ctx context.Context) (wasDirty bool, err error) {
 		OnAbort: v.aborted,
 	})
 	if err != nil {
-		return false, fmt.Errorf("journal of slot %d: %w", v.slot, err)
+		return false, journalError(v.slot, err)
 	}
 	v.flushC, v.flusherDone = make(chan struct{}, 1), make(chan struct{})
 	go v.flusher()

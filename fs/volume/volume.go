@@ -52,11 +52,12 @@ type Volume struct {
 	cache  *buffer.Cache
 	conn   stackglue.Conn
 	locks  *locking.Manager
-	j      *journal.Journal // nil when mounted without write access at all
+	j      *journal.Journal
 	alloc  *alloc.Allocator
 	kernel KernelCache
 	local  bool // single node: no cluster locks for names, no slots of others
 	stack  string
+	why    string // why the mount is read-only though it was not asked for; "": it is not
 	node   uint32
 	slot   int
 
@@ -140,6 +141,10 @@ func (v *Volume) ReadOnly() (bool, error) {
 	}
 	return v.opts.ReadOnly, nil
 }
+
+// Why says why the mount is read-only though that was not asked for: what the
+// volume or the device is like. "": it is not, or that came later (ReadOnly).
+func (v *Volume) Why() string { return v.why }
 
 // SetKernel sets what caches above the volume; before anything is looked up.
 func (v *Volume) SetKernel(k KernelCache) { v.kernel = k }

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +19,8 @@ import (
 )
 
 // readyEnv names the descriptor on which a background node says that it is
-// ready. The parent waits for one byte; an end without it is a failure.
+// ready: one line, empty or what the user should know. An end without it is a
+// failure.
 const readyEnv = "OCFUSE_READY_FD"
 
 // daemonize starts this program again in the background with --foreground and
@@ -88,11 +90,14 @@ func givenFlags(given *pflag.FlagSet, options []string) []string {
 func awaitReady(ctx context.Context, e *Env, cmd *exec.Cmd, r *os.File, logPath string, start int64) error {
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Signal(syscall.SIGTERM) })
 	defer stop()
-	var b [1]byte
-	if _, err := io.ReadFull(r, b[:]); err == nil {
+	note, err := bufio.NewReader(r).ReadString('\n')
+	if err == nil {
+		if note != "\n" {
+			_, _ = io.WriteString(e.Err, note)
+		}
 		return cmd.Process.Release()
 	}
-	err := cmd.Wait()
+	err = cmd.Wait()
 	showLog(e, logPath, start)
 	var exit *exec.ExitError
 	if errors.As(err, &exit) && exit.ExitCode() > 0 {
@@ -113,14 +118,21 @@ func showLog(e *Env, path string, from int64) {
 	}
 }
 
+// holdReady keeps the descriptor from the children of a background node.
+func holdReady() {
+	if fd, err := strconv.Atoi(os.Getenv(readyEnv)); err == nil {
+		syscall.CloseOnExec(fd)
+	}
+}
+
 // notifyReady tells a waiting parent that the mount can be used.
-func notifyReady() {
+func notifyReady(note string) {
 	fd, err := strconv.Atoi(os.Getenv(readyEnv))
 	if err != nil {
 		return
 	}
 	f := os.NewFile(uintptr(fd), "ready")
-	_, _ = f.Write([]byte{1}) // the parent may have been killed
+	_, _ = f.WriteString(strings.ReplaceAll(note, "\n", " ") + "\n") // the parent may have been killed
 	_ = f.Close()
 	_ = os.Unsetenv(readyEnv)
 }

@@ -49,7 +49,8 @@ point appears when the volume is ready: the node has joined, and its own and dea
 nodes' journals are replayed. The node then runs in the background until umount.
 
 The cluster stack is the one the volume is labelled for: "local" for volumes made
-with mkfs -M local, "dlm" for the label pcmk.
+with mkfs -M local, "dlm" for the label pcmk. A write-protected device is mounted
+read-only without a cluster, if all journals of the volume are clean.
 
 mount -t fuse.ocfuse and a line in /etc/fstab do the same. What are flags here can
 be said with -o there, members with colons:

@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -74,7 +75,7 @@ func printStatus(out io.Writer, s node.Status) error {
 		row("node", "%d, slot %d, stack %s", s.Node, s.Slot, s.Stack)
 	}
 	if s.ReadOnly {
-		row("read-only", "%s", s.Trouble)
+		row("read-only", "%s", cmp.Or(s.Trouble, "as asked for"))
 	}
 	if s.Recovering != "" {
 		row("recovering", "%s", s.Recovering)

@@ -125,6 +125,7 @@ func (n *Node) status() Status {
 	s.UUID, s.Label, s.Stack, s.Node, s.Slot = g.UUIDString(), g.Label, v.Stack(), v.Node(), v.Slot()
 	ro, err := v.ReadOnly()
 	s.ReadOnly = ro
+	s.Trouble = v.Why()
 	if err != nil {
 		s.Trouble = err.Error()
 	}

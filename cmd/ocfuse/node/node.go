@@ -29,8 +29,10 @@ type Config struct {
 	// Exclusive claims the device for this node alone, as the local stack
 	// needs: nothing else would tell two such nodes of each other.
 	Exclusive bool
-	// Ready is called once the mount can be used.
-	Ready func()
+	// Protected opens the device for reading: it cannot be written.
+	Protected bool
+	// Ready is called once the mount can be used, with what the user should know.
+	Ready func(note string)
 	// LeaveTimeout bounds a clean leave; 0: none.
 	LeaveTimeout time.Duration
 }
@@ -84,7 +86,12 @@ func (n *Node) clearStale() error {
 	if err != nil || !ok || at.Type != "fuse."+subtype {
 		return err
 	}
-	err = control.Call(context.Background(), n.mnt, "ping", nil, nil)
+	ctx, cancel := context.WithTimeout(context.Background(), pingTimeout)
+	defer cancel()
+	err = control.Call(ctx, n.mnt, "ping", nil, nil)
+	if errors.Is(err, context.DeadlineExceeded) {
+		return fmt.Errorf("%s: the node mounted there does not answer: is it stopped? Kill it, or mount elsewhere: %w", n.mnt, err)
+	}
 	if err == nil {
 		return fmt.Errorf("%s: %s is mounted there already", n.mnt, at.Source)
 	}
@@ -98,16 +105,21 @@ func (n *Node) clearStale() error {
 	return nil
 }
 
+// pingTimeout is how long a node that is mounted may take to say so.
+const pingTimeout = 5 * time.Second
+
 // checkPoint refuses a mount point that cannot be one, before the cluster is
 // joined for it.
 func checkPoint(mnt string) error {
-	st, err := os.Stat(mnt)
+	st, err := os.Lstat(mnt)
 	var pe *fs.PathError
 	switch {
 	case errors.As(err, &pe) && errors.Is(err, fs.ErrNotExist):
 		return fmt.Errorf("mount point %s: %w: make the directory first", mnt, pe.Err)
 	case errors.As(err, &pe):
 		return fmt.Errorf("mount point %s: %w", mnt, pe.Err)
+	case st.Mode()&fs.ModeSymlink != 0:
+		return fmt.Errorf("mount point %s: is a symbolic link: name the directory itself", mnt)
 	case !st.IsDir():
 		return fmt.Errorf("mount point %s: %w", mnt, unix.ENOTDIR)
 	}
@@ -122,7 +134,10 @@ func (n *Node) run(ctx context.Context) error {
 	if n.cfg.Exclusive {
 		claim = blockdev.ClaimExclusive
 	}
-	dev, err := blockdev.Open(n.cfg.Device, blockdev.Options{Claim: claim})
+	if n.cfg.Protected {
+		claim = blockdev.ClaimShared
+	}
+	dev, err := blockdev.Open(n.cfg.Device, blockdev.Options{Claim: claim, ReadOnly: n.cfg.Protected})
 	if err != nil {
 		return err
 	}
@@ -137,7 +152,7 @@ func (n *Node) run(ctx context.Context) error {
 	}
 	fc := n.cfg.Fuse
 	fc.Dir, fc.Source, fc.Subtype, fc.Logf = n.mnt, n.cfg.Device, subtype, n.cfg.Log.Warnf
-	fc.ReadOnly = fc.ReadOnly || opts.ReadOnly
+	fc.ReadOnly, _ = n.v.ReadOnly()
 	fc.Locks = !n.v.Local()
 	if n.m, err = fuse.Mount(n.v, fc); err != nil {
 		return errors.Join(err, n.unmountVolume())
@@ -155,12 +170,20 @@ func (n *Node) run(ctx context.Context) error {
 	n.state.Store("mounted")
 	n.cfg.Log.Infof("node %d: %s mounted at %s, slot %d, stack %s", n.v.Node(), n.cfg.Device, n.mnt, n.v.Slot(), n.v.Stack())
 	if n.cfg.Ready != nil {
-		n.cfg.Ready()
+		n.cfg.Ready(n.note())
 	}
 	n.serve(ctx, served)
 	n.state.Store("leaving")
 	n.v.Locks().Reopen() // after force: what leaving changes is changed under locks
 	return n.unmountVolume()
+}
+
+// note is what the user should know of the mount.
+func (n *Node) note() string {
+	if why := n.v.Why(); why != "" {
+		return fmt.Sprintf("%s: %s: mounted read-only", n.cfg.Device, why)
+	}
+	return ""
 }
 
 // serve returns when the mount is gone.
