@@ -63,7 +63,7 @@ func ForLabel(label string) (string, error) {
 			}
 		}
 	}
-	return "", fmt.Errorf("no cluster stack of this program serves volumes labelled %q; choose one with --stack: %w", label, ErrUnsupported)
+	return "", fmt.Errorf("no cluster stack of this program serves volumes labelled %q: relabel it with tunefs.ocfs2, or make a new volume (ocfuse mkfs --cluster-stack pcmk): %w", label, ErrUnsupported)
 }
 
 // Connect joins cfg.Group through the named stack.

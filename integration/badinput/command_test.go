@@ -3,6 +3,7 @@ package badinput
 import (
 	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"os/exec"
@@ -225,7 +226,7 @@ func TestWrongDevice(t *testing.T) {
 		{ext4, []string{"ext4", "no OCFS2 superblock"}},
 		{truncated, []string{"truncated", "41943040 bytes", "67108864"}},
 		{unknown, []string{"unknown", "feature", "0x40000000"}},
-		{o2cb, []string{"o2cb", "no cluster stack", "--stack"}},
+		{o2cb, []string{"o2cb", "no cluster stack", "o2cb", "relabel"}},
 	} {
 		b.refused(failed, c.words, "mount", "--foreground", "--node", "1", c.device, mnt)
 		b.refused(failed, c.words, "mount", "--node", "1", c.device, mnt)
@@ -244,6 +245,155 @@ func TestWrongMountPoint(t *testing.T) {
 	b.refused(usage, nil, "mount", img)
 	b.refused(usage, []string{"nonsense"}, "mount", "-o", "nonsense", img, b.dir)
 	b.fsck(img)
+}
+
+// TestMountPointTaken: a symbolic link was taken for the mount point itself, so
+// that the mount was not found again; a mount in use says so.
+func TestMountPointTaken(t *testing.T) {
+	b := newBench(t)
+	img, mnt := b.volume("v.img", 64<<20, "-M", "local"), b.mkdir("mnt")
+	if err := os.Symlink(mnt, b.path("link")); err != nil {
+		t.Fatal(err)
+	}
+	b.refused(failed, []string{"link", "symbolic link", "name the directory itself"}, "mount", img, b.path("link"))
+	b.refused(failed, []string{"mnt", "no ocfuse node is mounted there"}, "umount", mnt)
+	b.refused(1, []string{"mnt", "no ocfuse node is mounted there"}, "status", mnt)
+	b.refused(1, []string{"mnt", "no ocfuse node is mounted there"}, "locks", mnt)
+	b.mount(img, mnt)
+	f, err := os.Create(filepath.Join(mnt, "open"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.refused(failed, []string{"mnt", "in use", "fuser -m", "--force"}, "umount", mnt)
+	b.refused(2, []string{"members", "want set LIST"}, "members", mnt, "put", "1")
+	b.refused(2, []string{`"x" is not a node number`}, "members", mnt, "set", "1", "x")
+	b.refused(1, []string{"stack local", "cannot be set by hand"}, "members", mnt, "set", "1")
+	f.Close()
+	var node struct {
+		Pid int `json:"pid"`
+	}
+	_, out := b.ocfuse("status", "--json", mnt)
+	if err := json.Unmarshal([]byte(out), &node); err != nil || node.Pid == 0 {
+		t.Fatalf("%v in %s", err, out)
+	}
+	if err := syscall.Kill(node.Pid, syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	b.refused(failed, []string{"mnt", "does not answer", "stopped"}, "mount", img, mnt)
+	if err := syscall.Kill(node.Pid, syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	b.must("umount", mnt)
+	b.fsck(img)
+}
+
+// TestWrongStack: --stack could choose another stack than the other nodes of the
+// volume use, which then knew nothing of this one's locks.
+func TestWrongStack(t *testing.T) {
+	b := newBench(t)
+	mnt, conf := b.mkdir("mnt"), b.conf("127.77.3")
+	local := b.volume("local", 64<<20, "-M", "local")
+	o2cb := b.volume("o2cb", 100<<20, "--cluster-stack", "o2cb", "--cluster-name", "demo")
+	pcmk := b.volume("pcmk", 100<<20, "--cluster-stack", "pcmk", "--cluster-name", "demo")
+	classic := b.volume("classic", 100<<20, "-M", "cluster")
+	for _, c := range []struct {
+		device, stack string
+		words         []string
+	}{
+		{local, "dlm", []string{"local", "--stack dlm", "made for the stack local"}},
+		{pcmk, "local", []string{"pcmk", "--stack local", "made for the stack dlm"}},
+		{pcmk, "o2cb", []string{"pcmk", "--stack o2cb", "made for the stack dlm"}},
+		{pcmk, "nonsense", []string{"pcmk", "--stack nonsense", "made for the stack dlm"}},
+		{o2cb, "dlm", []string{"o2cb", `labelled "o2cb"`, "relabel"}},
+		{o2cb, "local", []string{"o2cb", `labelled "o2cb"`, "relabel"}},
+		{classic, "dlm", []string{"classic", `labelled ""`, "relabel"}},
+	} {
+		b.refused(failed, c.words, "mount", "--foreground", "--config", conf, "--node", "1", "--stack", c.stack, c.device, mnt)
+	}
+	b.must("mount", "--stack", "local", local, mnt)
+	b.must("umount", mnt)
+	b.refused(failed, []string{"membership", "nonsense"}, "mount", "--config", conf, "--node", "1", "--membership", "nonsense", pcmk, mnt)
+	for _, img := range []string{local, o2cb, pcmk, classic} {
+		b.fsck(img)
+	}
+}
+
+// TestWrongFormat gives mkfs what it must refuse or ask about.
+func TestWrongFormat(t *testing.T) {
+	b := newBench(t)
+	img, mnt := b.withFile("v.img", 64<<20, "-M", "local"), b.mkdir("mnt")
+	before, err := os.ReadFile(img)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ext4 := b.file("ext4", 16<<20)
+	if code, out := b.command("mkfs.ext4", "-q", ext4); code != 0 {
+		t.Fatal(out)
+	}
+	b.mount(img, mnt)
+	for _, c := range [][]string{{"--yes"}, {"--yes", "--force"}, {"--yes", "-M", "local"}} {
+		b.refused(1, []string{"v.img", "in use", "unmount it"}, append(append([]string{"mkfs", "-q"}, c...), img)...)
+	}
+	b.must("umount", mnt)
+	for _, c := range []struct {
+		words []string
+		args  []string
+	}{
+		{[]string{"v.img", "ocfs2", "will be lost", "not confirmed", "--yes"}, []string{img}}, // no answer
+		{[]string{"ext4", "will be lost", "not confirmed"}, []string{ext4}},
+		{[]string{"too small"}, []string{"--yes", b.file("tiny", 100<<10)}},
+		{[]string{"too small"}, []string{"--yes", b.file("none", 0)}},
+		{[]string{"nosuch", "no such file"}, []string{"--yes", b.path("nosuch")}},
+		{[]string{"is a directory"}, []string{"--yes", b.dir}},
+		{[]string{"block size 3000"}, []string{"--yes", "-b", "3000", img}},
+		{[]string{"--block-size", `"0"`}, []string{"--yes", "-b", "0", img}},
+		{[]string{"--cluster-size", `"x"`}, []string{"--yes", "-C", "x", img}},
+		{[]string{"cluster size 2097152"}, []string{"--yes", "-C", "2M", img}},
+		{[]string{"256 node slots", "1 to 255"}, []string{"--yes", "-N", "256", img}},
+		{[]string{"journal of 1024 bytes", "at least 4194304"}, []string{"--yes", "-J", "size=1K", img}},
+		{[]string{"do not fit"}, []string{"--yes", "-J", "size=1G", img}},
+		{[]string{`"block65"`, "block32 or block64"}, []string{"--yes", "-J", "block65", img}},
+		{[]string{"label", "at most 63 bytes"}, []string{"--yes", "-L", strings.Repeat("l", 64), img}},
+		{[]string{"--uuid", "32 hexadecimal digits"}, []string{"--yes", "-U", "12", img}},
+		{[]string{"--mount", `"nfs"`}, []string{"--yes", "-M", "nfs", img}},
+		{[]string{"unknown feature", "nonsense"}, []string{"--yes", "--fs-features", "nonsense", img}},
+		{[]string{"cluster name missing"}, []string{"--yes", "--cluster-stack", "pcmk", img}},
+		{[]string{"BLOCKS", `"many"`}, []string{"--yes", img, "many"}},
+		{[]string{"asked for, the device has"}, []string{"--yes", img, "999999999"}},
+		{[]string{"unknown flag", "--help"}, []string{"--nonsense", img}},
+		{[]string{"accepts between 1 and 2 arg", "--help"}, nil},
+	} {
+		b.refused(1, c.words, append([]string{"mkfs", "-q"}, c.args...)...)
+	}
+	if after, err := os.ReadFile(img); err != nil || !bytes.Equal(before, after) {
+		t.Errorf("a refused mkfs has changed the volume: %v", err)
+	}
+	b.fsck(img)
+}
+
+// TestWrongFlags gives commands flags and arguments that they do not have.
+func TestWrongFlags(t *testing.T) {
+	b := newBench(t)
+	for _, c := range []struct {
+		code  int
+		words []string
+		args  []string
+	}{
+		{1, []string{"unknown flag: --nonsense", "--help"}, []string{"mount", "--nonsense", "a", "b"}},
+		{1, []string{"accepts 2 arg"}, []string{"mount", "a"}},
+		{1, []string{`"x"`, "--node"}, []string{"mount", "--node", "x", "a", "b"}},
+		{1, []string{"nonsense=1", "is not known"}, []string{"mount", "-o", "nonsense=1", "a", "b"}},
+		{1, []string{"commit", "not a number"}, []string{"mount", "-o", "commit=soon", "a", "b"}},
+		{1, []string{"ro=1: takes no value"}, []string{"mount", "-o", "ro=1", "a", "b"}},
+		{1, []string{"quotas are not supported"}, []string{"mount", "-o", "rw,usrquota", "a", "b"}},
+		{1, []string{"--log-level", "nonsense"}, []string{"mount", "--log-level", "nonsense", "a", "b"}},
+		{1, []string{"accepts 1 arg"}, []string{"umount"}},
+		{2, []string{"unknown flag"}, []string{"status", "--nonsense"}},
+		{2, []string{"unknown command", "nonsense"}, []string{"nonsense"}},
+		{2, []string{"accepts 1 arg"}, []string{"locks"}},
+	} {
+		b.refused(c.code, c.words, c.args...)
+	}
 }
 
 // TestSecondLocalMount: a volume of the local stack has no locks between its
@@ -397,7 +547,7 @@ func fill(t *testing.T, name string) {
 func await(t *testing.T, mnt string, want uint64) {
 	t.Helper()
 	var st syscall.Statfs_t
-	for range 100 {
+	for range 1200 {
 		if err := syscall.Statfs(mnt, &st); err != nil {
 			t.Fatal(err)
 		}
@@ -406,5 +556,5 @@ func await(t *testing.T, mnt string, want uint64) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	t.Errorf("%d bytes are free 5 s after the files were deleted, want %d", st.Bfree*uint64(st.Bsize), want)
+	t.Errorf("%d bytes are free a minute after the files were deleted, want %d", st.Bfree*uint64(st.Bsize), want)
 }

@@ -93,7 +93,7 @@ func (o *mkfsOptions) parse(args []string) error {
 			return 0, nil
 		}
 		n, err := parseSize(s)
-		if err != nil || n > 1<<30 {
+		if err != nil || n == 0 || n > 1<<30 {
 			return 0, fmt.Errorf("%s %q: want a size such as 4096 or 4K", flag, s)
 		}
 		return n, nil

@@ -73,7 +73,7 @@ func (o *mountOptions) register(f *pflag.FlagSet) {
 	f.IntVar(&o.node, "node", -1, "this node's `number` in the cluster configuration")
 	f.StringVar(&o.config, "config", "", "cluster configuration `file` (default /etc/ocfs2/cluster.conf)")
 	f.StringVar(&o.timeouts, "timeouts", "", "`file` with the cluster's timeouts (default /etc/default/o2cb)")
-	f.StringVar(&o.stack, "stack", "", "cluster `stack`, if it must differ from the volume's label")
+	f.StringVar(&o.stack, "stack", "", "cluster `stack`; an error if it is not that of the volume's label")
 	f.StringVar(&o.membership, "membership", "disk", "`who` decides about membership: disk (heartbeats) or manual")
 	f.StringVar(&o.members, "members", "", "first `members` with --membership manual, such as \"1 2\"")
 	f.StringArrayVarP(&o.options, "options", "o", nil, "mount `options`, separated by commas, as of mount.ocfs2(8) and mount(8)")
@@ -92,6 +92,7 @@ func runMount(cmd *cobra.Command, e *Env, o mountOptions, device, mnt string) er
 		_, err := o.nodeConfig(e, mo, device, mnt)
 		return err
 	}
+	holdReady()
 	if !o.foreground {
 		files, err := o.files()
 		if err != nil {
@@ -107,8 +108,8 @@ func runMount(cmd *cobra.Command, e *Env, o mountOptions, device, mnt string) er
 	if err != nil {
 		return err
 	}
-	cfg.Ready = func() {
-		notifyReady()
+	cfg.Ready = func(note string) {
+		notifyReady(note)
 		if !o.json {
 			return
 		}
@@ -187,40 +188,45 @@ func (o mountOptions) nodeConfig(e *Env, mo parsedOptions, device, mnt string) (
 	cfg.Fuse.Debug = o.debugFuse
 	cfg.Volume = mo.volume
 	cfg.Volume.Stack = o.stack
-	stack, err := o.stackOf(device)
-	if err != nil {
+	stack, protected, err := o.stackOf(device)
+	cfg.Protected = protected
+	switch {
+	case err != nil || protected: // no cluster is joined with what cannot be written
 		return cfg, err
-	}
-	if stack == "local" {
+	case stack == "local":
 		cfg.Exclusive = true
 		return cfg, nil // --node, --config and --membership mean nothing there
 	}
 	return cfg, o.cluster(e, &cfg)
 }
 
-// stackOf finds the stack the mount will use, from the label if it was not
-// chosen.
-func (o mountOptions) stackOf(device string) (string, error) {
-	if o.stack != "" {
-		return o.stack, nil
-	}
+// stackOf finds the stack the volume is labelled for, and whether the device is
+// write-protected. Nodes on different stacks do not see each other's locks, so
+// that --stack cannot choose another one.
+func (o mountOptions) stackOf(device string) (stack string, protected bool, err error) {
 	dev, err := blockdev.Open(device, blockdev.Options{ReadOnly: true, MinSize: leastVolume})
 	if err != nil {
-		return "", err
+		return "", false, err
 	}
 	defer dev.Close()
 	g, _, err := ondisk.FindSuper(dev)
 	if errors.Is(err, ondisk.ErrNotOCFS2) {
-		return "", fmt.Errorf("%s: %w: is this the device you mean? (ocfuse mkfs makes a volume)", device, err)
+		return "", false, fmt.Errorf("%s: %w: is this the device you mean? (ocfuse mkfs makes a volume)", device, err)
 	}
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", device, err)
+		return "", false, fmt.Errorf("%s: %w", device, err)
 	}
-	stack, err := volume.StackFor(g)
+	stack, err = volume.StackFor(g)
+	if dev.Protected() {
+		return "local", true, nil
+	}
 	if err != nil {
-		return "", fmt.Errorf("%s: %w", device, err)
+		return "", false, fmt.Errorf("%s: %w", device, err)
 	}
-	return stack, nil
+	if o.stack != "" && o.stack != stack {
+		return "", false, fmt.Errorf("%s: --stack %s: the volume is made for the stack %s, and other nodes mount it with that: leave --stack away", device, o.stack, stack)
+	}
+	return stack, false, nil
 }
 
 // leastVolume is a size in bytes that holds a superblock of any block size; less
@@ -277,6 +283,9 @@ var refusedOptions = map[string]string{
 	"journal_async_commit": "asynchronous commits are not supported",
 }
 
+// maxOption bounds the numbers in options: seconds, and slots.
+const maxOption = 1 << 20
+
 // parseMountOptions understands the option names of mount.ocfs2(8) and
 // mount(8).
 func parseMountOptions(lists []string) (parsedOptions, error) {
@@ -296,7 +305,13 @@ func (p *parsedOptions) option(opt string) error {
 	if opt == "" || ignoredOptions[opt] || strings.HasPrefix(opt, "x-") || strings.HasPrefix(opt, "comment=") {
 		return nil
 	}
-	key, val, _ := strings.Cut(opt, "=")
+	key, val, hasVal := strings.Cut(opt, "=")
+	switch key {
+	case "ro", "nosuid", "nodev", "noexec":
+		if hasVal {
+			return fmt.Errorf("mount option %s: takes no value", opt)
+		}
+	}
 	num, numErr := strconv.Atoi(val)
 	switch key {
 	case "ro":
@@ -317,15 +332,13 @@ func (p *parsedOptions) option(opt string) error {
 		if val != "remount-ro" && val != "continue" {
 			return fmt.Errorf("mount option %s: errors always make the mount read-only, never stop the host", opt)
 		}
-		numErr = nil
 	case "cluster_stack", "atime_quantum", "resv_level", "dir_resv_level", "fsname", "subtype":
-		numErr = nil
 	default:
 		return fmt.Errorf("mount option %q is not known", opt)
 	}
 	numeric := key == "commit" || key == "preferred_slot"
-	if numErr != nil && (numeric || strings.Contains(opt, "=")) || num < 0 {
-		return fmt.Errorf("mount option %s: %q is not a number of 0 or more", key, val)
+	if numeric && (numErr != nil || num < 0 || num > maxOption) {
+		return fmt.Errorf("mount option %s: %q is not a number of 0 to %d", key, val, maxOption)
 	}
 	return nil
 }

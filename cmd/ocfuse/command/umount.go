@@ -2,6 +2,7 @@ package command
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -58,5 +59,8 @@ func umountStale(e *Env, mnt string, cause error) error {
 		return cause
 	}
 	e.Log.Warnf("the node at %s has died; detaching its mount. Other nodes, or the next mount, recover it", point)
-	return unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW)
+	if err := unix.Unmount(point, unix.MNT_DETACH|unix.UMOUNT_NOFOLLOW); err != nil {
+		return fmt.Errorf("detaching the mount at %s: %w (root can, or fusermount3 -u -z)", point, err)
+	}
+	return nil
 }

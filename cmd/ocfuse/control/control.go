@@ -85,15 +85,15 @@ func (s *Server) accept() {
 }
 
 // maxRequest bounds a request in bytes.
-const maxRequest = 1 << 20
+const maxRequest = 4096
 
 func (s *Server) serve(c net.Conn) {
 	defer s.wg.Done()
 	defer c.Close()
 	ctx, cancel := context.WithCancel(s.ctx)
 	defer cancel()
-	line, err := bufio.NewReaderSize(c, 4096).ReadSlice('\n')
-	if errors.Is(err, bufio.ErrBufferFull) || err == nil && len(line) > maxRequest {
+	line, err := bufio.NewReaderSize(c, maxRequest).ReadSlice('\n')
+	if errors.Is(err, bufio.ErrBufferFull) {
 		err = errors.New("request is too long")
 	}
 	var req Request

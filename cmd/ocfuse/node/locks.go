@@ -45,7 +45,7 @@ func (n *Node) locks(args json.RawMessage) (any, error) {
 	}
 	byName := map[string]stackglue.LockDump{}
 	n.v.Conn().Dump(func(d stackglue.LockDump) { byName[locking.DisplayName(d.Name)] = d })
-	var list []LockView
+	list := []LockView{} // in JSON [], not null
 	for _, d := range n.v.Locks().Dump() {
 		if a.Busy && d.Waiters == 0 && d.Blocking == stackglue.NL && d.InFlight == "" {
 			continue

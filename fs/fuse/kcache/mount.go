@@ -14,7 +14,7 @@ import (
 )
 
 // ErrBusy: the mount cannot be taken away because it is in use.
-var ErrBusy = errors.New("the mount is in use")
+var ErrBusy = errors.New("the mount is in use: end the programs that use it (fuser -m shows them), or use --force")
 
 // MountConfig says where and how to mount.
 type MountConfig struct {
