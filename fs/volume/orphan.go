@@ -7,6 +7,8 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
+	"time"
 
 	"github.com/ocfuse/ocfuse/fs/alloc"
 	"github.com/ocfuse/ocfuse/fs/dir"
@@ -29,6 +31,7 @@ type deleter struct {
 	queue  []*Inode
 	busy   int
 	closed bool
+	wiped  atomic.Uint64 // inodes it is done with
 }
 
 // deleters is how many inodes are wiped at a time.
@@ -59,6 +62,23 @@ func (d *deleter) wait() {
 	d.mu.Unlock()
 }
 
+// progress waits until more inodes than wiped are done with. False: none will be
+// soon. The kernel lets go of a file that was unlinked a little later.
+func (d *deleter) progress(ctx context.Context, wiped uint64) bool {
+	ctx, cancel := context.WithTimeout(ctx, 100*time.Millisecond)
+	defer cancel()
+	look := time.NewTicker(5 * time.Millisecond)
+	defer look.Stop()
+	for d.wiped.Load() == wiped {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-look.C:
+		}
+	}
+	return true
+}
+
 // stop ends the goroutines after the queue has been worked off.
 func (d *deleter) stop() {
 	d.wait()
@@ -85,6 +105,7 @@ func (d *deleter) run() {
 		d.v.wipeUnused(i)
 		d.mu.Lock()
 		d.busy--
+		d.wiped.Add(1)
 		if len(d.queue)+d.busy == 0 {
 			d.idle.Broadcast()
 		}

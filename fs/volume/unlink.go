@@ -2,6 +2,7 @@ package volume
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/ocfuse/ocfuse/fs/alloc"
@@ -24,7 +25,24 @@ func (v *Volume) Rmdir(ctx context.Context, d *Inode, name []byte, give Give) er
 // remove takes a name out of d (OCFS2 format: unlink; Linux fs/ocfs2/namei.c,
 // ocfs2_unlink). An inode without names goes to the orphan directory of this
 // node's slot and is wiped when the last user in the cluster is gone.
+//
+// On a full volume the orphan directory may have no room, and no cluster to grow
+// by, until what was deleted before has left it.
 func (v *Volume) remove(ctx context.Context, d *Inode, name []byte, isDir bool, give Give) error {
+	for tries := 0; ; tries++ {
+		wiped := v.deleter.wiped.Load()
+		err := v.removeName(ctx, d, name, isDir, give)
+		if !errors.Is(err, alloc.ErrNoSpace) || tries == maxRoomTries || !v.deleter.progress(ctx, wiped) {
+			return err
+		}
+	}
+}
+
+// maxRoomTries bounds how often a removal waits for room.
+const maxRoomTries = 100
+
+// removeName is one try of remove.
+func (v *Volume) removeName(ctx context.Context, d *Inode, name []byte, isDir bool, give Give) error {
 	if err := v.writable(); err != nil {
 		return err
 	}
