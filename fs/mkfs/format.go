@@ -42,7 +42,10 @@ func FormatPlan(ctx context.Context, dev blockdev.Device, p *Plan, o Options) er
 // write puts the volume on dev.
 func (b *builder) write(ctx context.Context, dev blockdev.Device, o Options) error {
 	w := &writer{ctx: ctx, dev: dev, b: b, progress: o.Progress}
-	if o.Discard {
+	if o.Discard { // what is left of an old volume must not be taken for one
+		if err := w.clear(); err != nil {
+			return fmt.Errorf("format: %w", err)
+		}
 		if err := w.discard(); err != nil {
 			return err
 		}

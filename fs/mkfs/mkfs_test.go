@@ -307,6 +307,24 @@ func TestDeviceErrors(t *testing.T) {
 	}
 }
 
+// TestInterruptedDiscard: the old superblock lived on while what it describes was
+// discarded.
+func TestInterruptedDiscard(t *testing.T) {
+	boom := errors.New("medium error")
+	m := blockdev.NewMem(20*mib, blockdev.MemOptions{})
+	if err := Format(context.Background(), m, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	m.SetFault(blockdev.FailNth(blockdev.OpDiscard, 1, boom))
+	if err := Format(context.Background(), m, Options{Discard: true}); !errors.Is(err, boom) {
+		t.Fatal(err)
+	}
+	cut := m.Crash(blockdev.Crash{Mode: blockdev.DropAll})
+	if _, _, err := ondisk.FindSuper(cut); !errors.Is(err, ondisk.ErrNotOCFS2) {
+		t.Errorf("a discard failed, yet there is a volume: %v", err)
+	}
+}
+
 // TestRefusals: what cannot be made is refused before anything is written.
 func TestRefusals(t *testing.T) {
 	for _, c := range []struct {
