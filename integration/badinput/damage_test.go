@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"runtime"
+	"runtime/metrics"
 	"strconv"
 	"sync"
 	"testing"
@@ -16,9 +17,14 @@ import (
 	"github.com/ocfuse/ocfuse/fs/volume"
 )
 
-// deadline is what one damaged volume may take from mount to unmount; on an idle
-// machine it is some milliseconds.
-const deadline = 60 * time.Second
+// What one damaged volume may take from mount to unmount: on an idle machine it
+// is some milliseconds and some megabytes. Go's fuzzing ends a process without a
+// word when one input takes 10 s; fuzzDeadline comes first, and says where.
+const (
+	deadline     = 60 * time.Second
+	fuzzDeadline = 9 * time.Second
+	memoryLimit  = 1 << 30
+)
 
 // damage changes up to 8 metadata blocks of a copy of im, as the generator says:
 // bytes of the headers or anywhere, whole blocks zeroed, exchanged, or copied to
@@ -217,27 +223,45 @@ func use(dev blockdev.Device) *visit {
 	return w
 }
 
-// bounded is use with a deadline: what hangs ends the test with all stacks.
-func bounded(t testing.TB, what string, dev blockdev.Device) *visit {
+// bounded is use with limits on time and memory: what hangs, or allocates without
+// bound, ends the test with all stacks.
+func bounded(t testing.TB, what string, dev blockdev.Device, limit time.Duration) *visit {
 	t.Helper()
 	result := make(chan *visit, 1)
 	go func() { result <- use(dev) }()
-	timer := time.NewTimer(deadline)
+	timer, look := time.NewTimer(limit), time.NewTicker(200*time.Millisecond)
 	defer timer.Stop()
-	select {
-	case w := <-result:
-		for _, err := range w.errors {
-			if len(err.Error()) < 10 || len(err.Error()) > 1000 {
-				t.Errorf("%s: not a clear error: %q", what, err)
+	defer look.Stop()
+	for {
+		select {
+		case w := <-result:
+			for _, err := range w.errors {
+				if len(err.Error()) < 10 || len(err.Error()) > 1000 {
+					t.Errorf("%s: not a clear error: %q", what, err)
+				}
 			}
+			return w
+		case <-look.C:
+			if n := heap(); n > memoryLimit {
+				t.Fatalf("%s: %d MiB of memory in use\n%s", what, n>>20, stacks())
+			}
+		case <-timer.C:
+			t.Fatalf("%s: hangs\n%s", what, stacks())
 		}
-		return w
-	case <-timer.C:
-		stacks := make([]byte, 1<<20)
-		stacks = stacks[:runtime.Stack(stacks, true)]
-		t.Fatalf("%s: hangs\n%s", what, stacks)
-		return nil
 	}
+}
+
+// heap is how many bytes the objects of this process take.
+func heap() uint64 {
+	s := []metrics.Sample{{Name: "/memory/classes/heap/objects:bytes"}}
+	metrics.Read(s)
+	return s[0].Value.Uint64()
+}
+
+// stacks says where every goroutine stands.
+func stacks() []byte {
+	b := make([]byte, 1<<20)
+	return b[:runtime.Stack(b, true)]
 }
 
 // settle waits for the goroutines of volumes that were given up to end.
@@ -249,14 +273,12 @@ func settle(t testing.TB, base int) {
 		}
 		time.Sleep(50 * time.Millisecond)
 	}
-	stacks := make([]byte, 1<<20)
-	stacks = stacks[:runtime.Stack(stacks, true)]
-	t.Errorf("%d goroutines were there before, now %d:\n%s", base, runtime.NumGoroutine(), stacks)
+	t.Errorf("%d goroutines were there before, now %d:\n%s", base, runtime.NumGoroutine(), stacks())
 }
 
 func TestGoodImages(t *testing.T) {
 	for _, im := range makeImages(t) {
-		w := bounded(t, im.name, im.dev.Clone())
+		w := bounded(t, im.name, im.dev.Clone(), deadline)
 		for _, err := range w.errors {
 			t.Errorf("%s: %v", im.name, err)
 		}
@@ -280,7 +302,7 @@ func TestSimDamage(t *testing.T) {
 		im := images[seed%len(images)]
 		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
 			r := rand.New(rand.NewPCG(uint64(seed), 7))
-			w := bounded(t, im.name, damage(t, im, r))
+			w := bounded(t, im.name, damage(t, im, r), deadline)
 			for _, err := range w.errors {
 				t.Log(err)
 			}
@@ -332,7 +354,7 @@ func FuzzDamage(f *testing.F) {
 				t.Fatal(err)
 			}
 		}
-		bounded(t, im.name, dev)
+		bounded(t, im.name, dev, fuzzDeadline)
 	})
 }
 
@@ -363,7 +385,7 @@ func TestHugeSize(t *testing.T) {
 			t.Fatal(err)
 		}
 		corrupt := false
-		for _, err := range bounded(t, fmt.Sprint(size), dev).errors {
+		for _, err := range bounded(t, fmt.Sprint(size), dev, deadline).errors {
 			corrupt = corrupt || errors.Is(err, ondisk.ErrCorrupt)
 		}
 		if want := size > 1<<44; corrupt != want {
