@@ -356,6 +356,59 @@ func TestUnlinkedElsewhere(t *testing.T) {
 	c.umount() // fsck sees an orphan that nobody deleted
 }
 
+// TestFlockLoweredLate: a lock that was given up, or made a shared one, was
+// lowered in the background, and another node's try right after it failed.
+func TestFlockLoweredLate(t *testing.T) {
+	c := newCluster(t, 2, fakestack.Options{Seed: 5})
+	a, b := c.nodes[1].mounted, c.nodes[2].mounted
+	if err := a.touch("/f"); err != nil {
+		t.Fatal(err)
+	}
+	var locks []*volume.Flock
+	for _, m := range []*mounted{a, b} {
+		i, _, err := m.lookup("/f")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer i.Put()
+		locks = append(locks, m.NewFlock(i))
+	}
+	for k := range 100 {
+		x, y := locks[k%2], locks[(k+1)%2]
+		for _, err := range []error{
+			x.Lock(bg, true, false), x.Lock(bg, false, true), y.Lock(bg, false, true), y.Unlock(bg),
+			x.Lock(bg, true, true), x.Unlock(bg), y.Lock(bg, true, true), y.Unlock(bg),
+		} {
+			if err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for k := range 100 { // a wait that is given up leaves nothing behind
+		if err := locks[0].Lock(bg, true, false); err != nil {
+			t.Fatal(err)
+		}
+		ctx, cancel := context.WithCancel(bg)
+		done := make(chan error)
+		go func() { done <- locks[1].Lock(ctx, true, false) }()
+		if k%2 == 0 {
+			time.Sleep(time.Millisecond)
+		}
+		cancel()
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Fatal(err)
+		}
+		if err := locks[0].Unlock(bg); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, l := range locks {
+		if err := l.Close(bg); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
 // TestTmpfile: a file without a name can get one, or is gone.
 func TestTmpfile(t *testing.T) {
 	m := mount(t, newImage(t, 64<<20))
