@@ -11,9 +11,9 @@ import (
 // Recover frees what the local alloc and the truncate log of a slot hold that
 // died (or, at mount after a replay, of the own slot), empties both, and flushes
 // the journal. Preconditions: the slot's journal was replayed; the superblock lock
-// is held, so that nobody else recovers or mounts the slot. globalBitmap is the
-// global bitmap (the same Meta) with locks that do not wait for the recovery; nil:
-// Env's. The content of the two inodes must not be cached from before the replay.
+// is held, so that nobody else recovers or mounts the slot (not needed for the own
+// one). globalBitmap is the global bitmap (the same Meta) with locks that do not
+// wait for the recovery. Nil stands for what Env has. The content of the two inodes must not be cached from before the replay.
 //
 // Linux empties both in place and frees the clusters later, which leaks them if
 // the survivor dies in between. Here each record leaves its inode in the
@@ -22,6 +22,9 @@ import (
 func (a *Allocator) Recover(ctx context.Context, localAlloc, truncLog, globalBitmap SysInode) error {
 	if globalBitmap == nil {
 		globalBitmap = a.bitmap.ino
+	}
+	if localAlloc == nil {
+		localAlloc, truncLog = a.env.LocalAlloc, a.env.TruncateLog
 	}
 	if err := localAlloc.LockEX(ctx); err != nil {
 		return err

@@ -106,7 +106,7 @@ func (f *FS) fillAttr(out *fuse.Attr, i *volume.Inode, a *volume.Attr) {
 // String implements fuse.RawFileSystem.
 func (f *FS) String() string { return "ocfuse" }
 
-// StatFs implements fuse.RawFileSystem. It takes no lock: see volume.StatFS.
+// StatFs implements fuse.RawFileSystem.
 func (f *FS) StatFs(cancel <-chan struct{}, h *fuse.InHeader, out *fuse.StatfsOut) fuse.Status {
 	s, err := f.v.StatFS(ctxOf(cancel, h))
 	if err != nil {

@@ -194,7 +194,7 @@ func (v *Volume) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := v.startAlloc(ctx, dirty); err != nil {
+	if err := v.startAlloc(); err != nil {
 		return err
 	}
 	dead, err := v.findDead(ctx)
@@ -204,6 +204,9 @@ func (v *Volume) start(ctx context.Context) error {
 	unlock()
 	v.recovering.start(dead)
 	if err := v.recovering.wait(ctx); err != nil {
+		return err
+	}
+	if err := v.loadAlloc(ctx, dirty); err != nil {
 		return err
 	}
 	if v.root, err = v.iget(ctx, v.geo.RootBlkno, igetSystem); err != nil {
@@ -266,9 +269,8 @@ func (v *Volume) openJournal(ctx context.Context) (wasDirty bool, err error) {
 	return wasDirty, nil
 }
 
-// startAlloc readies the allocators; after a crash what the own slot's local
-// alloc and truncate log held is freed first.
-func (v *Volume) startAlloc(ctx context.Context, dirty bool) error {
+// startAlloc makes the allocators. They cannot allocate before loadAlloc.
+func (v *Volume) startAlloc() error {
 	env := alloc.Env{
 		Geo: v.geo, Journal: v.j, Slot: v.slot, Logf: v.logf, LocalAllocBits: v.opts.LocalAllocBits,
 		FullFlush:   v.j.FullFlush,
@@ -276,21 +278,24 @@ func (v *Volume) startAlloc(ctx context.Context, dirty bool) error {
 		ExtentAlloc: func(s int) (alloc.SysInode, error) { return v.sysInode(ondisk.SysExtentAlloc, s) },
 	}
 	var errs [4]error
-	var bitmap *Inode
-	bitmap, errs[0] = v.sysInode(ondisk.SysGlobalBitmap, 0)
+	env.GlobalBitmap, errs[0] = v.sysInode(ondisk.SysGlobalBitmap, 0)
 	env.GlobalInodeAlloc, errs[1] = v.sysInode(ondisk.SysGlobalInodeAlloc, 0)
 	env.LocalAlloc, errs[2] = v.newSlotFile(ondisk.SysLocalAlloc, v.slot)
 	env.TruncateLog, errs[3] = v.newSlotFile(ondisk.SysTruncateLog, v.slot)
 	if err := errors.Join(errs[:]...); err != nil {
 		return err
 	}
-	env.GlobalBitmap = bitmap
 	var err error
-	if v.alloc, err = alloc.New(env); err != nil {
-		return err
-	}
+	v.alloc, err = alloc.New(env)
+	return err
+}
+
+// loadAlloc readies the allocators; after a crash what the own slot's local
+// alloc and truncate log held is freed first. That waits until the journals of
+// all dead nodes are replayed, as any of them may hold the newest bitmap.
+func (v *Volume) loadAlloc(ctx context.Context, dirty bool) error {
 	if dirty {
-		if err := v.alloc.Recover(ctx, env.LocalAlloc, env.TruncateLog, duringRecovery{bitmap}); err != nil {
+		if err := v.alloc.Recover(ctx, nil, nil, nil); err != nil {
 			return fmt.Errorf("slot %d after a crash: %w", v.slot, err)
 		}
 	}
@@ -332,9 +337,10 @@ func (v *Volume) recoverOffline() {
 	}
 }
 
-// truncLogDelay is how long freed clusters may wait in the truncate log
-// (OCFS2_TRUNCATE_LOG_FLUSH_INTERVAL).
-const truncLogDelay = 2 * time.Second
+// truncLogDelay is how long freed clusters may wait in the truncate log (Linux:
+// OCFS2_TRUNCATE_LOG_FLUSH_INTERVAL, 2 s). Who removes a file expects its space
+// to be back within a second.
+const truncLogDelay = 500 * time.Millisecond
 
 // timer flushes the truncate log when it has been lying for a while.
 func (v *Volume) timer() {

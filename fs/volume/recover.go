@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/ocfuse/ocfuse/fs/blockdev"
@@ -197,12 +198,8 @@ func (r *recovery) run() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for len(r.dead) > 0 && r.v.background.Err() == nil {
-		nodes := make([]uint32, 0, len(r.dead))
-		for n := range r.dead {
-			nodes = append(nodes, n)
-		}
 		r.mu.Unlock()
-		err := r.v.recoverNodes(r.v.background, nodes)
+		nodes, err := r.v.recoverNodes(r.v.background)
 		r.mu.Lock()
 		r.err = err
 		if err != nil {
@@ -216,26 +213,49 @@ func (r *recovery) run() {
 	r.cond.Broadcast()
 }
 
-// recoverNodes recovers the slots of dead nodes under the superblock lock.
-func (v *Volume) recoverNodes(ctx context.Context, nodes []uint32) error {
+// besides returns the dead nodes that are not among those known.
+func (r *recovery) besides(known []uint32) []uint32 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	var more []uint32
+	for n := range r.dead {
+		if !slices.Contains(known, n) {
+			more = append(more, n)
+		}
+	}
+	return more
+}
+
+// errMoreDead: another node's journal has to be replayed first.
+var errMoreDead = errors.New("another node has died")
+
+// recoverNodes recovers the slots of all dead nodes under the superblock lock,
+// and returns the nodes. All journals are replayed before anything is freed:
+// the newest global bitmap may be in any of them.
+func (v *Volume) recoverNodes(ctx context.Context) ([]uint32, error) {
 	if err := v.superRes.Lock(ctx, stackglue.EX, locking.Recovery); err != nil {
-		return fmt.Errorf("recovery: superblock lock: %w", err)
+		return nil, fmt.Errorf("recovery: superblock lock: %w", err)
 	}
 	defer v.superRes.Unlock(stackglue.EX)
 	if err := v.slots.read(); err != nil {
-		return err
+		return nil, err
 	}
-	var slots []int
-	for _, n := range nodes {
-		slot, ok := v.slots.find(n)
-		if ok && n != v.node {
-			if err := v.recoverSlot(ctx, n, slot); err != nil {
-				err = fmt.Errorf("recovering node %d, slot %d: %w", n, slot, err)
-				v.logf("%v; the slot stays as it is, run fsck.ocfs2", err)
-				return err
-			}
-			slots = append(slots, slot)
+	var nodes []uint32
+	var slots, free []int
+	for err := errMoreDead; err != nil; {
+		more := v.recovering.besides(nodes)
+		nodes = append(nodes, more...)
+		var dead []int
+		if dead, err = v.replayNodes(ctx, more); err == nil {
+			slots, free = append(slots, dead...), append(free, dead...)
+			free, err = v.freeSlots(ctx, free, nodes)
 		}
+		if err != nil && !errors.Is(err, errMoreDead) {
+			v.logf("%v; the slot stays as it is, run fsck.ocfs2", err)
+			return nil, err
+		}
+	}
+	for _, n := range nodes {
 		v.locks.Recovered(n)
 	}
 	for slot := range v.geo.MaxSlots {
@@ -244,41 +264,85 @@ func (v *Volume) recoverNodes(ctx context.Context, nodes []uint32) error {
 		}
 	}
 	v.helpers.Go(func() { v.finishRecovery(slots) })
-	return nil
+	return nodes, nil
 }
 
-// recoverSlot replays a dead node's journal and frees what its slot held.
-func (v *Volume) recoverSlot(ctx context.Context, node uint32, slot int) error {
-	v.logf("recovering node %d, slot %d", node, slot)
+// replayNodes replays the journals of nodes, and returns the slots of those
+// that were really dead.
+func (v *Volume) replayNodes(ctx context.Context, nodes []uint32) (slots []int, err error) {
+	for _, n := range nodes {
+		slot, ok := v.slots.find(n)
+		if !ok || n == v.node {
+			continue // it had none, or somebody was faster
+		}
+		dead, err := v.replaySlot(ctx, n, slot)
+		if err != nil {
+			return nil, fmt.Errorf("recovering node %d, slot %d: %w", n, slot, err)
+		}
+		if dead {
+			slots = append(slots, slot)
+		}
+	}
+	return slots, nil
+}
+
+// replaySlot replays a dead node's journal. If the log was replayed already by
+// somebody else, who then died or is the node itself, back in its slot, the
+// journal's lock tells which.
+func (v *Volume) replaySlot(ctx context.Context, node uint32, slot int) (dead bool, err error) {
+	gen, err := v.readGeneration(slot)
+	if err != nil {
+		return false, err
+	}
 	ji, err := v.sysInode(ondisk.SysJournal, slot)
 	if err != nil {
-		return err
+		return false, err
 	}
-	if err := ji.metaLock.Lock(ctx, stackglue.EX, locking.Recovery); err != nil {
-		return fmt.Errorf("journal lock: %w", err)
+	f := locking.Recovery
+	if v.slotGens != nil && gen != v.slotGens[slot] {
+		f |= locking.NoQueue
 	}
+	err = ji.metaLock.Lock(ctx, stackglue.EX, f)
+	if f&locking.NoQueue != 0 && errors.Is(err, stackglue.ErrAgain) {
+		v.logf("node %d is back in slot %d", node, slot)
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("journal lock: %w", err)
+	}
+	defer ji.metaLock.Unlock(stackglue.EX)
+	v.logf("recovering node %d, slot %d", node, slot)
 	_, err = v.cleanJournal(ctx, slot, false)
-	ji.metaLock.Unlock(stackglue.EX)
-	if err != nil {
-		return err
-	}
-	la, err := v.newSlotFile(ondisk.SysLocalAlloc, slot)
-	if err != nil {
-		return err
-	}
-	tl, err := v.newSlotFile(ondisk.SysTruncateLog, slot)
-	if err != nil {
-		return err
-	}
+	return true, err
+}
+
+// freeSlots frees what dead slots held and gives them up, and returns those
+// that are left: with errMoreDead if a node died that is not in known.
+func (v *Volume) freeSlots(ctx context.Context, slots []int, known []uint32) ([]int, error) {
 	bitmap, err := v.sysInode(ondisk.SysGlobalBitmap, 0)
 	if err != nil {
-		return err
+		return slots, err
 	}
-	if err := v.alloc.Recover(ctx, la, tl, duringRecovery{bitmap}); err != nil {
-		return err
+	for len(slots) > 0 {
+		slot := slots[0]
+		la, err := v.newSlotFile(ondisk.SysLocalAlloc, slot)
+		if err != nil {
+			return slots, err
+		}
+		tl, err := v.newSlotFile(ondisk.SysTruncateLog, slot)
+		if err != nil {
+			return slots, err
+		}
+		if err := v.alloc.Recover(ctx, la, tl, duringRecovery{bitmap, known}); err != nil {
+			return slots, fmt.Errorf("recovering slot %d: %w", slot, err)
+		}
+		v.slots.m.Clear(slot)
+		if err := v.slots.write(slot); err != nil {
+			return slots, err
+		}
+		slots = slots[1:]
 	}
-	v.slots.m.Clear(slot)
-	return v.slots.write(slot)
+	return nil, nil
 }
 
 // finishRecovery deletes the orphans of recovered slots, and the own ones that

@@ -14,10 +14,17 @@ type StatFS struct {
 	ClusterSize int
 }
 
-// StatFS answers from the counters last seen, without a lock: they are as old
-// as the last time this node had the global bitmap, and count its own changes.
-func (v *Volume) StatFS(context.Context) (StatFS, error) {
-	sp := v.alloc.Cached()
+// StatFS reads the counters under the global bitmap's lock, as Linux does: what
+// another node wrote or freed counts. A node that the cluster gave up answers
+// with what it saw last.
+func (v *Volume) StatFS(ctx context.Context) (StatFS, error) {
+	sp, err := v.alloc.Statfs(ctx)
+	if err != nil {
+		if v.trouble.Load() == nil {
+			return StatFS{}, err
+		}
+		sp = v.alloc.Cached()
+	}
 	g := v.geo
 	free := uint64(sp.Free)
 	perCluster := uint64(1)

@@ -208,24 +208,23 @@ func (f *slotFile) RLock(context.Context) error { f.mu.RLock(); return nil }
 func (f *slotFile) RUnlock() { f.mu.RUnlock() }
 
 // duringRecovery is a system inode whose locks do not wait for the recovery
-// map: the recovery itself takes them.
-type duringRecovery struct{ *Inode }
+// under way. They may be granted because their holder has died: unless it is
+// among the nodes whose journals were replayed, the inode cannot be used.
+type duringRecovery struct {
+	*Inode
+	replayed []uint32
+}
 
 // LockEX implements alloc.SysInode.
 func (r duringRecovery) LockEX(ctx context.Context) error {
 	if err := r.metaLock.Lock(ctx, stackglue.EX, locking.Recovery); err != nil {
 		return err
 	}
-	r.mu.Lock()
-	return nil
-}
-
-// RLock implements alloc.SysInode.
-func (r duringRecovery) RLock(ctx context.Context) error {
-	if err := r.metaLock.Lock(ctx, stackglue.PR, locking.Recovery); err != nil {
-		return err
+	if len(r.v.recovering.besides(r.replayed)) > 0 {
+		r.metaLock.Unlock(stackglue.EX)
+		return errMoreDead
 	}
-	r.mu.RLock()
+	r.mu.Lock()
 	return nil
 }
 

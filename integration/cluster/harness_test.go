@@ -88,7 +88,7 @@ func newCluster(t *testing.T, s stack, n int, env ...string) *Cluster {
 	}
 	c.write(c.conf(), conf.String())
 	c.write(c.image, "")
-	if err := os.Truncate(c.image, 512<<20); err != nil {
+	if err := os.Truncate(c.image, 1<<30); err != nil {
 		t.Fatal(err)
 	}
 	c.must("mkfs", "-q", "-N", fmt.Sprint(n+n%2), "--cluster-stack", s.label, "--cluster-name", "test", c.image)
@@ -137,6 +137,13 @@ func (n *Node) mountArgs() []string {
 // Mount starts the node and returns when its mount is there.
 func (n *Node) Mount() {
 	n.c.t.Helper()
+	n.start()
+	n.mounted()
+}
+
+// start starts the process.
+func (n *Node) start() {
+	n.c.t.Helper()
 	if err := os.MkdirAll(n.Mnt, 0o755); err != nil && !errors.Is(err, syscall.ENOTCONN) {
 		n.c.t.Fatal(err)
 	}
@@ -152,11 +159,18 @@ func (n *Node) Mount() {
 	}
 	n.proc, n.exit, n.dead = cmd, make(chan error, 1), false
 	go func(exit chan<- error) { exit <- cmd.Wait() }(n.exit)
+}
+
+// mounted returns when the node that was started has mounted the volume.
+func (n *Node) mounted() {
+	n.c.t.Helper()
+	cmd := n.proc
 	within(n.c.t, time.Minute, fmt.Sprintf("node %d is mounted", n.N), func() error {
 		select {
 		case err := <-n.exit:
 			n.proc = nil
-			n.c.t.Fatalf("node %d ended: %v; its log:\n%s", n.N, err, n.tail())
+			n.c.t.Errorf("node %d ended: %v; its log:\n%s", n.N, err, n.tail())
+			return nil
 		default:
 		}
 		var s node.Status
@@ -221,6 +235,12 @@ func (n *Node) Kill() {
 	if err := n.proc.Process.Kill(); err != nil {
 		n.c.t.Fatal(err)
 	}
+	n.killed()
+}
+
+// killed waits for the end of a node that was killed.
+func (n *Node) killed() {
+	n.c.t.Helper()
 	n.dead = true
 	select {
 	case <-n.exit:
