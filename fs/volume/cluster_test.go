@@ -302,6 +302,44 @@ func TestClusterDeath(t *testing.T) {
 	c.umount()
 }
 
+// TestAllDead: all nodes die while they write. Whoever mounts first must replay
+// all journals before it frees what the dead held: the newest global bitmap may
+// be in any of them.
+func TestAllDead(t *testing.T) {
+	c := newCluster(t, 3, fakestack.Options{Seed: 6})
+	name := ""
+	fakeClusters.Range(func(k, v any) bool {
+		if v == c.fake {
+			name = k.(string)
+		}
+		return true
+	})
+	for round := range 4 {
+		var wg sync.WaitGroup
+		var stop atomic.Bool
+		for _, n := range c.numbers() {
+			m := c.nodes[n].mounted
+			wg.Go(func() {
+				dir := fmt.Sprintf("/r%d-n%d", round, n)
+				err := m.mkdir(dir)
+				for k := 0; err == nil && !stop.Load(); k++ {
+					err = promise(m, fmt.Sprintf("%s/f%d", dir, k), make([]byte, 1000+k*7000))
+				}
+			})
+		}
+		time.Sleep(300 * time.Millisecond)
+		for n := range uint32(3) {
+			c.kill(n + 1)
+		}
+		stop.Store(true)
+		wg.Wait()
+		for n := range uint32(3) {
+			c.mount((n+uint32(round))%3+1, name)
+		}
+	}
+	c.umount()
+}
+
 // promise writes a file under a temporary name, syncs it and renames it.
 func promise(m *mounted, f string, data []byte) error {
 	tmp := f + ".tmp"

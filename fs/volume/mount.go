@@ -201,11 +201,13 @@ func (v *Volume) start(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	unlock()
 	v.recovering.start(dead)
 	if err := v.recovering.wait(ctx); err != nil {
 		return err
 	}
+	// Not before: our try cached the journal locks of the dead here, so that
+	// the next one to mount would take them for alive, and not wait.
+	unlock()
 	if err := v.loadAlloc(ctx, dirty); err != nil {
 		return err
 	}

@@ -233,7 +233,8 @@ var errMoreDead = errors.New("another node has died")
 // and returns the nodes. All journals are replayed before anything is freed:
 // the newest global bitmap may be in any of them.
 func (v *Volume) recoverNodes(ctx context.Context) ([]uint32, error) {
-	if err := v.superRes.Lock(ctx, stackglue.EX, locking.Recovery); err != nil {
+	// Nested: mount waits for us with the lock held.
+	if err := v.superRes.Lock(ctx, stackglue.EX, locking.Recovery|locking.Nested); err != nil {
 		return nil, fmt.Errorf("recovery: superblock lock: %w", err)
 	}
 	defer v.superRes.Unlock(stackglue.EX)
