@@ -107,44 +107,32 @@ func (r *Resource) lockSlow(ctx context.Context, level stackglue.Mode, f Flags) 
 		return fmt.Errorf("lock %s: level %v cannot be held: %w", r.NameString(), level, stackglue.ErrInvalid)
 	}
 	wait := r.props.waitRecovery && f&Recovery == 0
-	if wait {
-		if err := m.waitRecovered(ctx, f); err != nil {
+	for {
+		if wait {
+			if err := m.waitRecovered(ctx, f); err != nil {
+				return err
+			}
+		}
+		if err := m.gone(); err != nil {
 			return err
 		}
-	}
-	if err := m.gone(); err != nil {
-		return err
-	}
-	r.mu.Lock()
-	err := r.acquire(ctx, level, f)
-	if err != nil {
-		r.mu.Unlock()
-		return err
-	}
-	if r.flags&(needsRefresh|refreshing) == 0 || wait && m.trouble.Load() != 0 {
-		r.mu.Unlock()
-	} else if err := r.refresh(ctx, level, f); err != nil {
-		return err
-	}
-	if !wait || m.trouble.Load() == 0 {
-		return nil
-	}
-	return r.settle(ctx, level, f)
-}
-
-// settle makes a grant usable that may owe itself to a death: it waits for
-// the recovery map to empty while holding the lock, then refreshes.
-func (r *Resource) settle(ctx context.Context, level stackglue.Mode, f Flags) error {
-	if err := r.mgr.waitRecovered(ctx, f); err != nil {
+		r.mu.Lock()
+		if err := r.acquire(ctx, level, f); err != nil {
+			r.mu.Unlock()
+			return err
+		}
+		if r.flags&(needsRefresh|refreshing) == 0 || wait && m.trouble.Load() != 0 {
+			r.mu.Unlock()
+		} else if err := r.refresh(ctx, level, f); err != nil {
+			return err
+		}
+		if !wait || m.trouble.Load() == 0 {
+			return nil
+		}
+		// The grant may owe itself to a death. It cannot be kept until the
+		// journal is replayed: the node that recovers may need this lock.
 		r.Unlock(level)
-		return err
 	}
-	r.mu.Lock()
-	if r.flags&(needsRefresh|refreshing) == 0 {
-		r.mu.Unlock()
-		return nil
-	}
-	return r.refresh(ctx, level, f)
 }
 
 // acquire waits for the grant and counts the holder. mu held, and held on
