@@ -169,7 +169,7 @@ func terminated(t *testing.T, c *Cluster) {
 }
 
 // forced: umount --force with a file that is open, and one that is removed but
-// open, whose space is back then.
+// open, whose space is back when the node is.
 func forced(t *testing.T, c *Cluster) {
 	before := free(t, c, 0)
 	putBig(t, c, 1, "orphan")
@@ -182,13 +182,16 @@ func forced(t *testing.T, c *Cluster) {
 	if _, ok, err := control.MountAt(c.Nodes[1].Mnt); err != nil || ok {
 		t.Errorf("the mount is still there: %v", err)
 	}
-	back(t, c, "the last user left by force", before)
-	c.Nodes[1].Mount()
+	c.Nodes[1].Mount() // deletes the orphans of its slot
+	back(t, c, "the last user left by force, and is back", before)
 }
 
 // staleMount: the next mount cleans the mount point of a dead node.
 func staleMount(t *testing.T, c *Cluster) {
 	n := c.Nodes[1]
+	f, err := os.Open(c.path(1, "terminated")) // else the guard takes the mount away
+	do(t, err)
+	defer f.Close()
 	n.Kill()
 	var st unix.Statfs_t
 	want(t, "statfs of a dead mount", unix.Statfs(n.Mnt, &st), syscall.ENOTCONN)
@@ -203,6 +206,9 @@ func staleMount(t *testing.T, c *Cluster) {
 // staleUmount: umount cleans it as well.
 func staleUmount(t *testing.T, c *Cluster) {
 	n := c.Nodes[1]
+	f, err := os.Open(c.path(1, "terminated"))
+	do(t, err)
+	defer f.Close()
 	n.Kill()
 	c.must("umount", n.Mnt)
 	if _, ok, err := control.MountAt(n.Mnt); err != nil || ok {
