@@ -32,7 +32,7 @@ type MountConfig struct {
 	NoSuid, NoDev, NoExec bool
 	ACL                   bool // POSIX ACLs, cached by the kernel under META
 	Debug                 bool // log every request
-	// ReadAheadKB of the mount's bdi; root only; default 1024.
+	// ReadAheadKB of the mount's bdi; root only; default 4096.
 	ReadAheadKB int
 	Logf        func(format string, args ...any)
 }

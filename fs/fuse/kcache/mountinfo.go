@@ -13,9 +13,9 @@ import (
 
 const mountinfoPath = "/proc/self/mountinfo"
 
-// defaultReadAheadKB lets READs reach maxRequest: the kernel's default of 128
-// would cap them.
-const defaultReadAheadKB = maxRequest / 1024
+// defaultReadAheadKB lets READs reach maxRequest (the kernel's default of 128
+// would cap them), and several of them be at the device at once.
+const defaultReadAheadKB = 4 * maxRequest / 1024
 
 // mountEntry is what the engine needs of a line of mountinfo (proc(5)).
 type mountEntry struct {
