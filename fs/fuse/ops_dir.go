@@ -64,6 +64,10 @@ func (f *FS) ReadDir(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntry
 	}))
 }
 
+// entryPlusMin is the least a name takes in a READDIRPLUS reply: struct
+// fuse_direntplus and eight bytes of name.
+const entryPlusMin = 160
+
 // ReadDirPlus implements fuse.RawFileSystem: names with their inodes, as if
 // each had been looked up.
 func (f *FS) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirEntryList) fuse.Status {
@@ -73,7 +77,7 @@ func (f *FS) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirE
 	}
 	ctx := ctxOf(cancel, &in.InHeader)
 	var bad error
-	err := f.v.ReadDir(ctx, d, in.Offset, func(e volume.DirEntry) bool {
+	err := f.v.ReadDirPlus(ctx, d, in.Offset, int(in.Size/entryPlusMin), func(e volume.DirEntry) bool {
 		entry := direntOf(e)
 		eo := out.AddDirLookupEntry(entry)
 		if eo == nil {
