@@ -124,6 +124,9 @@ func (f *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 	case in.Flags&syscall.O_APPEND != 0:
 		flags = volume.WriteAppend
 	}
+	if c.kind == kcache.Write {
+		flags |= volume.WriteBehind
+	}
 	if in.WriteFlags&writeKillSuidgid != 0 {
 		flags |= volume.WriteKillPriv
 	}
@@ -142,9 +145,15 @@ func (f *FS) Write(cancel <-chan struct{}, in *fuse.WriteIn, data []byte) (uint3
 // writeKillSuidgid is FUSE_WRITE_KILL_SUIDGID.
 const writeKillSuidgid = 1 << 2
 
-// Flush implements fuse.RawFileSystem: nothing is kept back that close(2)
-// should wait for.
-func (f *FS) Flush(<-chan struct{}, *fuse.FlushIn) fuse.Status { return fuse.OK }
+// Flush implements fuse.RawFileSystem: close(2) hears of data that could not be
+// written.
+func (f *FS) Flush(_ <-chan struct{}, in *fuse.FlushIn) fuse.Status {
+	i := f.inode(in.NodeId)
+	if i == nil {
+		return fuse.OK
+	}
+	return f.status("flush", f.v.Flush(i))
+}
 
 // Fsync implements fuse.RawFileSystem.
 func (f *FS) Fsync(cancel <-chan struct{}, in *fuse.FsyncIn) fuse.Status {

@@ -124,6 +124,9 @@ func (i *Inode) readBlocks(b *buffer.Buf, p []byte, off int64) error {
 }
 
 func (i *Inode) readDevice(p []byte, dev int64) error {
+	if err := i.settle(); err != nil {
+		return err
+	}
 	if _, err := i.v.dev.ReadAt(p, dev); err != nil {
 		return fmt.Errorf("reading data of inode %d: %w", i.blkno, err)
 	}

@@ -30,8 +30,9 @@
 //
 //	FUSE WRITE → Volume.Write: RW EX, META EX, mu
 //	  → whole blocks in allocated clusters go straight to the device
-//	  → new clusters: alloc.Reserve, data to the device, then one transaction:
-//	    allocator bits, extent record, i_size, times
+//	  → new clusters: alloc.Reserve, data to the device, or into a buffer that
+//	    the commit writes first (writeBehind), and one transaction: allocator
+//	    bits, extent record, i_size, times
 //	  → the commit's flush makes the data durable before the commit record
 //	BAST → fs/locking pass: KernelCache drops pages, journal full flush, LVB, convert
 package volume

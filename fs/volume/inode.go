@@ -52,6 +52,8 @@ type Inode struct {
 	metaLock, rwLock, openLock *locking.Resource // rwLock: nil until loaded
 	openHeld                   bool              // openLock has its holder; guarded by the table's loading state
 
+	behind writeBehind
+
 	state atomic.Uint32
 	again bool // to be looked at again when it has left memory; see Volume.leave
 

@@ -143,6 +143,9 @@ func (i *Inode) overwriteZeros(off, n, dev int64) error {
 // (OCFS2 format: the last cluster must not begin at or behind the end of
 // file). See unmapping for where clusters and extent blocks go.
 func (i *Inode) removeClusters(ctx context.Context, cpos, n uint32, size uint64) error {
+	if err := i.settle(); err != nil {
+		return err
+	}
 	if some, err := i.mappedFrom(cpos); err != nil || !some {
 		return err
 	}

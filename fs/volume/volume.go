@@ -94,6 +94,8 @@ type Volume struct {
 
 	helpers sync.WaitGroup // goroutines that end with background
 
+	behind atomic.Int64 // bytes of buffers of all writeBehinds
+
 	flushC      chan struct{}
 	flusherDone chan struct{}
 	timerDone   chan struct{}

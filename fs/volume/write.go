@@ -25,6 +25,9 @@ const (
 	// the lock is being given up: no lock is asked for (the level held covers
 	// it), and the file is never extended.
 	WriteCache
+	// WriteBehind: new data may be on the device later than the reply, with
+	// the transaction that maps it. Flush and Fsync tell what became of it.
+	WriteBehind
 )
 
 // Write writes p at off and returns where it went (the offset but for
@@ -72,7 +75,7 @@ func (v *Volume) writeLocked(ctx context.Context, i *Inode, p []byte, off int64,
 	if off < 0 || off+int64(len(p)) > v.maxBytes {
 		return 0, 0, ErrFileTooBig
 	}
-	w := writer{v: v, i: i, kill: f&WriteKillPriv != 0}
+	w := writer{v: v, i: i, kill: f&WriteKillPriv != 0, behind: f&WriteBehind != 0}
 	n, err = w.write(ctx, p, off)
 	return off, n, err
 }
@@ -113,6 +116,8 @@ type writer struct {
 	v    *Volume
 	i    *Inode
 	kill bool
+	// behind: see WriteBehind.
+	behind bool
 }
 
 // maxWriteRun is the most bytes one transaction allocates and writes.
@@ -127,13 +132,18 @@ func (w writer) write(ctx context.Context, p []byte, off int64) (int, error) {
 	if err := i.zeroGap(ctx, off); err != nil {
 		return 0, err
 	}
-	written := 0
+	written, stamped := 0, false
 	for written < len(p) {
-		n, err := w.piece(ctx, p[written:], off+int64(written))
+		var n int
+		var err error
+		n, stamped, err = w.piece(ctx, p[written:], off+int64(written))
 		written += n
 		if err != nil {
 			return written, err
 		}
+	}
+	if stamped {
+		return written, nil
 	}
 	return written, w.touch(ctx, off+int64(len(p)))
 }
@@ -145,31 +155,35 @@ func ifOK(n int, err error) (int, error) {
 	return n, nil
 }
 
-// piece writes the part of p that lies in one run.
-func (w writer) piece(ctx context.Context, p []byte, off int64) (int, error) {
+// piece writes the part of p that lies in one run. stamped tells that the
+// transaction which mapped it has the size and the times too.
+func (w writer) piece(ctx context.Context, p []byte, off int64) (n int, stamped bool, err error) {
 	i, g := w.i, w.v.geo
 	b, _, err := i.dinode()
 	if err != nil {
-		return 0, err
+		return 0, false, err
 	}
 	defer b.Put()
 	t := i.tree(b)
 	r, err := t.Lookup(uint32(off >> g.ClusterBits))
 	if err != nil {
-		return 0, fmt.Errorf("inode %d: %w", i.blkno, err)
+		return 0, false, fmt.Errorf("inode %d: %w", i.blkno, err)
 	}
-	n := int(min(int64(len(p)), int64(r.End())<<g.ClusterBits-off, maxWriteRun))
+	n = int(min(int64(len(p)), int64(r.End())<<g.ClusterBits-off, maxWriteRun))
 	p = p[:n]
 	dev := g.ByteOfBlock(r.Blkno) + off - int64(r.Cpos)<<g.ClusterBits
 	switch {
 	case r.Refcounted():
-		return w.cow(ctx, p, off, r)
+		n, err = w.cow(ctx, p, off, r)
+		return n, false, err
 	case r.Hole():
-		return w.fillHole(ctx, p, off)
+		n, err = w.fillHole(ctx, p, off)
+		return n, true, err
 	case r.Unwritten():
-		return w.fillUnwritten(ctx, p, off, r)
+		n, err = w.fillUnwritten(ctx, p, off, r)
+		return n, true, err
 	}
-	return n, i.overwrite(p, off, dev)
+	return n, false, i.overwrite(p, off, dev)
 }
 
 // overwrite writes into allocated, written clusters; off lies at dev. Partial
@@ -213,6 +227,9 @@ func (i *Inode) edge(p []byte, off, dev int64) error {
 }
 
 func (i *Inode) writeDevice(p []byte, dev int64) error {
+	if err := i.settle(); err != nil {
+		return err
+	}
 	if _, err := i.v.dev.WriteAt(p, dev); err != nil {
 		return fmt.Errorf("writing data of inode %d: %w", i.blkno, err)
 	}
@@ -244,7 +261,7 @@ func (w writer) fillHole(ctx context.Context, p []byte, off int64) (int, error) 
 		}
 		start := int64(first) << g.ClusterBits
 		n = int(min(int64(len(p)), start+int64(got)<<g.ClusterBits-off))
-		if err := i.writePadded(p[:n], off, start, int64(got)<<g.ClusterBits, g.ByteOfBlock(blkno)); err != nil {
+		if err := w.writeNew(tx, p[:n], off, extent.Run{Cpos: first, Clusters: got, Blkno: blkno}); err != nil {
 			return err
 		}
 		c, err := i.begin(tx)
@@ -256,6 +273,7 @@ func (w writer) fillHole(ctx context.Context, p []byte, off int64) (int, error) 
 			return err
 		}
 		w.grown(off + int64(n))
+		w.stamp()
 		c.finish()
 		return nil
 	})
@@ -263,6 +281,18 @@ func (w writer) fillHole(ctx context.Context, p []byte, off int64) (int, error) 
 		return 0, err
 	}
 	return n, nil
+}
+
+// writeNew writes p at off into the clusters of r, which tx maps.
+func (w writer) writeNew(tx *journal.Handle, p []byte, off int64, r extent.Run) error {
+	i, g := w.i, w.v.geo
+	start, n, dev := int64(r.Cpos)<<g.ClusterBits, int64(r.Clusters)<<g.ClusterBits, g.ByteOfBlock(r.Blkno)
+	end := off + int64(len(p))
+	whole := off == start && end&int64(g.BlockSize-1) == 0 && (end == start+n || end >= int64(i.attr.Size))
+	if w.behind && whole {
+		return i.writeLater(tx, p, dev)
+	}
+	return i.writePadded(p, off, start, n, dev)
 }
 
 // goal is the block behind the last cluster before cpos, for contiguity.
@@ -309,6 +339,9 @@ func (i *Inode) zeroDevice(dev, n int64) error {
 	if n <= 0 {
 		return nil
 	}
+	if err := i.settle(); err != nil {
+		return err
+	}
 	if err := blockdev.ZeroRange(i.v.dev, dev, n); err != nil {
 		return fmt.Errorf("zeroing data of inode %d: %w", i.blkno, err)
 	}
@@ -326,7 +359,10 @@ func (w writer) fillUnwritten(ctx context.Context, p []byte, off int64, r extent
 	if err := i.writePadded(p, off, start, int64(count)<<g.ClusterBits, g.ByteOfBlock(part.Blkno)); err != nil {
 		return 0, err
 	}
-	err := i.setFlags(ctx, first, count, 0, ondisk.ExtentUnwritten, func() { w.grown(off + int64(len(p))) })
+	err := i.setFlags(ctx, first, count, 0, ondisk.ExtentUnwritten, func() {
+		w.grown(off + int64(len(p)))
+		w.stamp()
+	})
 	return ifOK(len(p), err)
 }
 
