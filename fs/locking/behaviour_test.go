@@ -378,14 +378,15 @@ func TestFlock(t *testing.T) {
 	w.finish()
 }
 
-// TestCreateNew: the creator of an object needs no refresh, the next one does.
-func TestCreateNew(t *testing.T) {
+// TestNewObject: the creator of an object needs no refresh, the next one does.
+func TestNewObject(t *testing.T) {
 	w := newWorld(t, 2, fakestack.Options{}, Config{})
 	name := Name(Meta, 77, 0)
 	n := [2]int{}
 	a := w.ms[0].NewResource(Meta, name, &hookFuncs{refresh: func() error { n[0]++; return nil }})
 	b := w.ms[1].NewResource(Meta, name, &hookFuncs{refresh: func() error { n[1]++; return nil }})
-	must(t, a.CreateNew(bg, ex))
+	must(t, a.Lock(bg, ex, NewObject))
+	a.Unlock(ex)
 	must(t, a.Lock(bg, ex, 0))
 	a.Unlock(ex)
 	must(t, b.Lock(bg, pr, 0))

@@ -29,7 +29,7 @@
 //
 // The flags are those of Linux: attached, busy (here: an action in flight),
 // pending (the call into the stack has not returned), blocked, needsRefresh,
-// refreshing, queued, freeing, noCache. UPCONVERT_FINISHING has no flag: the
+// refreshing, queued, freeing, noCache; virtual is ours. UPCONVERT_FINISHING has no flag: the
 // completion that raises the level counts the waiters as holders in the same
 // critical section, so that a BAST cannot take the lock before it was used.
 //
@@ -71,6 +71,49 @@
 // long after the level was raised Fair requests that it covers are granted
 // though another node waits, and the lock is not given up.
 //
+// # Locks of new objects
+//
+// The locks of an inode that this node just made (META, RW, OPEN, its dentry
+// lock) need not exist in the cluster as long as no other node can ask for
+// them. Manager.Hide gives them to this node alone, behind covers: locks that
+// are held EX, one of which every other node must get before it can learn the
+// inode's number. They are then raised and dropped without a call of the stack.
+// The rule is:
+//
+//	a cover is not lowered or dropped before every lock behind it is real
+//
+// Real means granted by the stack at the level it has here. When a pass of a
+// cover stands, the locks behind it are requested, all in one flight, and the
+// convert is sent when the last is granted; nothing new gets behind the cover
+// meanwhile, because that takes a holder of EX, after whom another pass is due.
+// A lock that guards no cache and has no holder (RW) is given up instead.
+//
+// The covers of an inode are the META locks of
+//
+//   - every directory with a name of it: LINK and RENAME add theirs
+//     (Fresh.Join) while they hold it EX; one that lost the name stays a cover,
+//     which does no harm. A ".." names a directory whose children can only be
+//     found through it;
+//   - the inode allocator it came from: a kernel node that decodes a file handle
+//     of an earlier inode of the same number asks the allocator's bitmap first
+//     (ocfs2_get_dentry), under the nfs-sync lock EX, which keeps the number
+//     from being freed until it has the inode.
+//
+// A new directory's META can itself be a cover: its children stay hidden behind
+// it when it becomes real, so that a whole new tree is revealed level by level.
+// The locks of an orphan are real (Fresh.Reveal comes before the orphan's
+// transaction). So a node that comes with a number it remembers from before the
+// inode was last deleted (orphan scan) and takes the locks, which nobody has,
+// finds on disk an inode that is no orphan, and lets go; a lock that becomes
+// real meanwhile waits for it as for any other holder. If this node dies, nobody holds the
+// hidden locks and the covers wait for the recovery, whose replay is all that
+// others see.
+//
+// Nobody waits in a circle: making locks real waits for the stack only, and
+// another node that has one of them has it for a moment, without waiting for a
+// cover. Tuning.Hidden bounds the objects behind a lock: beyond it the oldest
+// become real in the background.
+//
 // # Recovery
 //
 // After a node died no META lock may be used until its journal was replayed:
@@ -80,6 +123,7 @@
 //
 // # Lock order of mutexes
 //
+//	Fresh.mu → Resource.mu
 //	Resource.mu → Manager.queueMu, Manager.recMu, Manager.regMu
 //	Resource.mu → whatever Hooks.Ready and Hooks.FillLVB take
 //

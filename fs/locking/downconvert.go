@@ -103,6 +103,12 @@ func (r *Resource) step() bool {
 	if !r.passed(to) {
 		return r.pass(to)
 	}
+	if r.hidesSome() {
+		if err := r.reveal(r.hides.unreal); err != nil {
+			r.mgr.logf("lock %s is kept: the locks of new objects behind it: %v", r.NameString(), err)
+		}
+		return false
+	}
 	if !r.hooks.Ready(r, to) {
 		r.mgr.waitFlush(r)
 		r.mu.Unlock()

@@ -17,12 +17,29 @@ import (
 // stack it may be called again; Drop of a dropped resource does nothing.
 func (r *Resource) Drop(ctx context.Context) error {
 	r.mu.Lock()
-	defer r.mu.Unlock()
+	err := r.drop(ctx)
+	var done *Fresh
+	if err == nil && r.flags&virtual != 0 {
+		r.level = stackglue.IV
+		done = r.real()
+	}
+	r.mu.Unlock()
+	if done != nil {
+		done.left1()
+	}
+	return err
+}
+
+// drop is Drop. mu held.
+func (r *Resource) drop(ctx context.Context) error {
 	if r.readers+r.writers != 0 {
 		return fmt.Errorf("drop of %v lock %s with %d readers and %d writers: %w", r.typ, r.NameString(), r.readers, r.writers, ErrHeld)
 	}
 	r.flags |= freeing
 	r.kick()
+	if err := r.revealed(ctx); err != nil {
+		return err
+	}
 	for {
 		if err := r.settled(ctx); err != nil {
 			return err

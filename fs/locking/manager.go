@@ -259,7 +259,7 @@ func (m *Manager) failWaiters(err error) {
 		for r.waiting.head != nil {
 			r.end(r.waiting.head, fmt.Errorf("lock %s: %w", r.NameString(), err))
 		}
-		if r.act == actUp {
+		if r.act == actUp && r.flags&virtual == 0 {
 			r.cancel()
 		}
 		r.changed()

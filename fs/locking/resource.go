@@ -34,10 +34,11 @@ const (
 	freeing                        // Drop has begun
 	shut                           // Served requests wait too while blocked
 	requestNew                     // the raise in flight is for a new object
+	virtual                        // no DLM lock yet, and nobody to compete with: see Fresh
 )
 
 var stateNames = [...]string{"attached", "pending", "cancelling", "cancel-wanted", "cancel-sent", "blocked", "needs-refresh",
-	"refreshing", "queued", "rekick", "freeing", "shut", "new"}
+	"refreshing", "queued", "rekick", "freeing", "shut", "new", "virtual"}
 
 // action is what is in flight at the stack (Linux: BUSY and l_action).
 type action uint8
@@ -82,6 +83,8 @@ type Resource struct {
 	dropErr   error
 	idle      chan struct{} // closed by the next state change; see waitChange
 	rv        revoke
+	fresh     *Fresh // what the lock is virtual with
+	hides     *cover // new objects behind this lock; nil: there never were any
 }
 
 // revoke is the state of giving the lock up, from the BAST to the convert.
@@ -170,17 +173,6 @@ func (r *Resource) Unlock(level stackglue.Mode) {
 	r.mu.Lock()
 	r.uncount(level)
 	r.mu.Unlock()
-}
-
-// CreateNew takes the lock of an object that this node is creating to level
-// without holding it, as Linux does for the locks of a new inode
-// (ocfs2_create_new_inode_locks).
-func (r *Resource) CreateNew(ctx context.Context, level stackglue.Mode) error {
-	if err := r.Lock(ctx, level, NewObject|Nested); err != nil {
-		return err
-	}
-	r.Unlock(level)
-	return nil
 }
 
 // Prefetch asks the cluster for level without waiting and without holding

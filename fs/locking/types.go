@@ -34,6 +34,7 @@ type props struct {
 	waitRecovery bool // acquirers wait for the recovery map
 	noCache      bool // given up as soon as nobody holds it
 	localNew     bool // a new object's lock may be mastered here unasked
+	bare         bool // nothing is cached under it: without holders it is not missed
 }
 
 // A refcount tree waits for the recovery, unlike in Linux: the META lock that is
@@ -41,7 +42,7 @@ type props struct {
 // for.
 var typeTable = map[Type]*props{
 	Meta:       {name: "meta", lvb: true, refresh: true, waitRecovery: true},
-	RW:         {name: "rw", localNew: true},
+	RW:         {name: "rw", localNew: true, bare: true},
 	Open:       {name: "open"},
 	Dentry:     {name: "dentry"},
 	Super:      {name: "super", refresh: true},
@@ -169,6 +170,10 @@ type Tuning struct {
 	HoldTime     time.Duration // default 100 us
 	// MinHold by type; none by default.
 	MinHold map[Type]time.Duration
+	// Hidden is how many new objects one lock may cover before the oldest get
+	// locks of their own; default 4096. Another node that wants the lock waits
+	// for the locks of all of them.
+	Hidden int
 	// Workers is the most downconverts at a time; default 256. Goroutines
 	// exist only while there is work.
 	Workers int
@@ -186,6 +191,9 @@ func (t Tuning) withDefaults() Tuning {
 	}
 	if t.HoldTime == 0 {
 		t.HoldTime = 100 * time.Microsecond
+	}
+	if t.Hidden == 0 {
+		t.Hidden = 4096
 	}
 	if t.Workers == 0 {
 		t.Workers = 256

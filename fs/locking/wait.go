@@ -160,7 +160,7 @@ func (r *Resource) acquire(ctx context.Context, level stackglue.Mode, f Flags) e
 			}
 			continue
 		}
-		if f&NoQueue != 0 && r.noqueueBy == nil && (r.act != actNone || r.flags&blocked != 0) {
+		if f&NoQueue != 0 && r.noqueueBy == nil && (r.act != actNone && r.flags&virtual == 0 || r.flags&blocked != 0) {
 			r.end(w, stackglue.ErrAgain)
 			continue
 		}
@@ -212,7 +212,7 @@ func Await(ctx context.Context, ch <-chan struct{}) error {
 // flight if nobody else needs it. mu held (released for the call).
 func (r *Resource) giveUp(w *waiter, err error) {
 	r.end(w, fmt.Errorf("waiting for %v lock %s: %w", r.typ, r.NameString(), err))
-	if r.act != actUp {
+	if r.act != actUp || r.flags&virtual != 0 {
 		r.kick()
 		return
 	}
@@ -228,6 +228,16 @@ func (r *Resource) giveUp(w *waiter, err error) {
 // nil for a prefetch. mu held; released during the call. The error is that of
 // a call that was not accepted.
 func (r *Resource) raise(level stackglue.Mode, f Flags, by *waiter) error {
+	if r.flags&virtual != 0 {
+		r.level = level
+		r.kick()
+		return nil
+	}
+	return r.request(level, f, by)
+}
+
+// request is raise for a lock that other nodes can want.
+func (r *Resource) request(level stackglue.Mode, f Flags, by *waiter) error {
 	var sf stackglue.Flags
 	if r.flags&attached != 0 {
 		sf |= stackglue.FlagConvert
@@ -246,7 +256,7 @@ func (r *Resource) raise(level stackglue.Mode, f Flags, by *waiter) error {
 			sf |= stackglue.FlagLocal
 		}
 	}
-	if r.level <= stackglue.NL && r.props.lvb {
+	if (r.level <= stackglue.NL || r.flags&virtual != 0) && r.props.lvb {
 		// A stack that has no value block for the name leaves ours alone,
 		// and what an earlier lock left here must not be trusted.
 		clear(r.LVB[:])
@@ -322,18 +332,27 @@ type owner Resource
 func (o *owner) LockAST(l *stackglue.Lksb) {
 	r := (*Resource)(o)
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	r.callGen++ // the call that is still returning, if any, is over
 	r.flags &^= pending | cancelWanted
 	act, status := r.act, l.Status
 	r.act = actNone
+	fresh := r.fresh
 	switch act {
 	case actUp:
 		r.raised(status)
 	case actDown:
 		r.lowered(status)
 	}
+	real := r.fresh == nil
 	r.kick()
+	r.mu.Unlock()
+	switch {
+	case fresh == nil:
+	case real:
+		fresh.left1()
+	case status != nil && !errors.Is(status, stackglue.ErrCanceled):
+		fresh.failed(status)
+	}
 }
 
 // raised handles the end of a request or convert up. mu held.
@@ -347,6 +366,7 @@ func (r *Resource) raised(status error) {
 		}
 		r.level = r.requested
 		r.flags |= attached
+		r.real()
 		if r.mgr.tuning.MinHold[r.typ] > 0 {
 			r.raisedAt = r.mgr.now()
 		}

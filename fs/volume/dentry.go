@@ -48,6 +48,19 @@ func (i *Inode) attach(ctx context.Context, parent *Inode, f locking.Flags) erro
 	return nil
 }
 
+// attachNew is attach for a name that is being made. The caller holds both
+// inodes' META EX. The locks of an inode that no other node knows must be
+// there before one can read parent.
+func (i *Inode) attachNew(ctx context.Context, parent *Inode) error {
+	if i.v.local {
+		return nil
+	}
+	if i.fresh.Join(parent.metaLock, i.dentry(parent.blkno).res, stackglue.PR) {
+		return nil
+	}
+	return i.attach(ctx, parent, 0)
+}
+
 // detach tells every other node that a name of i in parent goes away
 // (ocfs2_remote_dentry_delete). The caller holds both inodes' META EX.
 func (i *Inode) detach(ctx context.Context, parent *Inode) error {

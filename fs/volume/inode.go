@@ -51,6 +51,7 @@ type Inode struct {
 
 	metaLock, rwLock, openLock *locking.Resource // rwLock: nil until loaded
 	openHeld                   bool              // openLock has its holder; guarded by the table's loading state
+	fresh                      *locking.Fresh    // the locks of an inode made here while no other node can know it; else nil
 
 	behind writeBehind
 

@@ -171,7 +171,7 @@ func (v *Volume) Create(ctx context.Context, d *Inode, name []byte, n NewInode, 
 	var i *Inode
 	err = v.change(ctx, req, plan.Credits+createCredits, func(tx *journal.Handle, res *alloc.Reservation) error {
 		var err error
-		if i, err = v.makeInode(tx, res, d, n, 0); err != nil {
+		if i, err = v.makeInode(tx, res, d, d, n, 0); err != nil {
 			return err
 		}
 		if err := plan.Insert(tx, res, i.blkno, ondisk.FileTypeOfMode(n.Mode)); err != nil {
@@ -182,7 +182,7 @@ func (v *Volume) Create(ctx context.Context, d *Inode, name []byte, n NewInode, 
 	if err != nil {
 		return nil, err
 	}
-	return v.publish(i, d, give)
+	return v.publish(i, give)
 }
 
 // createCredits: new dinode, its first blocks, the directory's dinode.
@@ -238,15 +238,19 @@ func (v *Volume) newRequest(n NewInode) alloc.Request {
 }
 
 // makeInode creates the inode in a transaction (Linux fs/ocfs2/namei.c,
-// __ocfs2_mknod_locked). flags are added to VALID. The inode is not yet in the
-// table and has no locks: nobody else can know it before d is unlocked.
-func (v *Volume) makeInode(tx *journal.Handle, res *alloc.Reservation, d *Inode, n NewInode, flags uint32) (*Inode, error) {
+// __ocfs2_mknod_locked). flags are added to VALID. where is the directory that
+// will list it, d or the orphan directory, write-locked. The inode is not yet
+// in the table: nobody else can know it before where is unlocked.
+func (v *Volume) makeInode(tx *journal.Handle, res *alloc.Reservation, d, where *Inode, n NewInode, flags uint32) (*Inode, error) {
 	bit, err := res.ClaimInode(tx)
 	if err != nil {
 		return nil, err
 	}
 	i := v.newInode(bit.Blkno, false)
 	i.gen, i.typ = v.nextGeneration(), n.Mode&ondisk.ModeTypeMask
+	if err := v.hide(i, where, int(bit.Slot)); err != nil {
+		return nil, err
+	}
 	b := i.meta.New(bit.Blkno)
 	if err := tx.Write(&b.Block); err != nil {
 		b.Put()
@@ -334,19 +338,9 @@ func (d *Inode) touchDir(tx *journal.Handle, subdir bool) error {
 	return nil
 }
 
-// publish takes the locks of an inode just created and enters it into the
-// table. Its directory is still locked, so no other node has heard of it.
-func (v *Volume) publish(i, d *Inode, give Give) (*Inode, error) {
-	i.makeRWLock()
-	ctx := v.background
-	if err := i.newLocks(ctx); err != nil {
-		return nil, err
-	}
-	if d != nil {
-		if err := i.attach(ctx, d, locking.NewObject); err != nil {
-			return nil, err
-		}
-	}
+// publish enters an inode just created into the table. Its directory is still
+// locked, so no other node has heard of it.
+func (v *Volume) publish(i *Inode, give Give) (*Inode, error) {
 	if err := v.adopt(i); err != nil {
 		return nil, err
 	}
@@ -356,16 +350,28 @@ func (v *Volume) publish(i, d *Inode, give Give) (*Inode, error) {
 	return i, nil
 }
 
-// newLocks takes RW EX, META EX and OPEN PR without holders
-// (ocfs2_create_new_inode_locks).
-func (i *Inode) newLocks(ctx context.Context) error {
-	if err := i.rwLock.CreateNew(ctx, stackglue.EX); err != nil {
+// hide makes RW EX, META EX, OPEN PR and the dentry lock of a new inode on this
+// node only (Linux requests them: ocfs2_create_new_inode_locks). Its number
+// can be found in the directory where, and by a kernel node that decodes a file
+// handle of an earlier user of the number: that one asks the inode allocator of
+// the slot first (ocfs2_test_inode_bit). Both are locked EX.
+func (v *Volume) hide(i, where *Inode, slot int) error {
+	ai, err := v.sysInode(ondisk.SysInodeAlloc, slot)
+	if err != nil {
 		return err
 	}
-	if err := i.metaLock.CreateNew(ctx, stackglue.EX); err != nil {
-		return err
+	i.makeRWLock()
+	reqs := [4]locking.Request{{R: i.rwLock, Level: stackglue.EX}, {R: i.metaLock, Level: stackglue.EX}, {R: i.openLock, Level: stackglue.PR}}
+	n := 3
+	if !v.local && (!where.system || where.isRoot()) {
+		reqs[n] = locking.Request{R: i.dentry(where.blkno).res, Level: stackglue.PR}
+		n++
 	}
-	return i.openLock.CreateNew(ctx, stackglue.PR)
+	i.fresh = v.locks.Hide([]*locking.Resource{where.metaLock, ai.metaLock}, reqs[:n]...)
+	if i.fresh == nil {
+		return fmt.Errorf("new inode %d: its directory or its allocator is not locked", i.blkno)
+	}
+	return nil
 }
 
 // Done is called when an operation has its result, before the lock that covers
@@ -430,7 +436,7 @@ func (v *Volume) Link(ctx context.Context, i, d *Inode, newName []byte, give Giv
 	case i.attr.Links >= v.geo.LinkMax():
 		return ErrTooManyLink
 	}
-	if err := i.attach(ctx, d, 0); err != nil {
+	if err := i.attachNew(ctx, d); err != nil {
 		return err
 	}
 	if i.attr.Links == 0 {

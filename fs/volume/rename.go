@@ -383,7 +383,7 @@ func (r *rename) prepare(ctx context.Context) error {
 	if err := r.obj.detach(ctx, r.od); err != nil {
 		return err
 	}
-	if err := r.obj.attach(ctx, r.nd, 0); err != nil {
+	if err := r.obj.attachNew(ctx, r.nd); err != nil {
 		return err
 	}
 	if r.target != nil {
@@ -482,7 +482,7 @@ func (r *rename) exchange(ctx context.Context) error {
 		if err := m.i.detach(ctx, m.from); err != nil {
 			return err
 		}
-		if err := m.i.attach(ctx, m.to, 0); err != nil {
+		if err := m.i.attachNew(ctx, m.to); err != nil {
 			return err
 		}
 	}

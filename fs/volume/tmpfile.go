@@ -39,7 +39,7 @@ func (v *Volume) Tmpfile(ctx context.Context, d *Inode, n NewInode, give Give) (
 	var i *Inode
 	err = v.change(ctx, req, o.credits+createCredits, func(tx *journal.Handle, res *alloc.Reservation) error {
 		var err error
-		if i, err = v.makeInode(tx, res, d, n, ondisk.InodeOrphaned); err != nil {
+		if i, err = v.makeInode(tx, res, d, o.dir, n, ondisk.InodeOrphaned); err != nil {
 			return err
 		}
 		o.plan.SetName([]byte(ondisk.OrphanName(i.blkno)))
@@ -49,7 +49,10 @@ func (v *Volume) Tmpfile(ctx context.Context, d *Inode, n NewInode, give Give) (
 		return nil, err
 	}
 	i.set(stateMaybeOrphaned | stateTmpfile)
-	return v.publish(i, nil, give)
+	if err := i.fresh.Reveal(v.background); err != nil {
+		return nil, err
+	}
+	return v.publish(i, give)
 }
 
 // tmpfile tells whether this node made the inode without a name: the only

@@ -155,6 +155,11 @@ func (v *Volume) orphaning(ctx context.Context, i *Inode) (*orphaning, error) {
 	if !o.last {
 		return o, nil
 	}
+	// Who finds an orphan on disk, by a number it remembers or the directory of
+	// orphans, asks its OPEN lock whether to delete it.
+	if err := i.fresh.Reveal(ctx); err != nil {
+		return nil, err
+	}
 	return o, v.planOrphan(ctx, i.blkno, o)
 }
 

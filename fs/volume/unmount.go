@@ -94,26 +94,33 @@ func (v *Volume) dropInodes(ctx context.Context) error {
 	if err := v.j.FullFlush(ctx); err != nil {
 		return err
 	}
-	for n := range v.table.shards {
-		s := &v.table.shards[n]
-		s.mu.Lock()
-		var list []*Inode
-		for _, i := range s.m {
-			if !i.system {
-				s.unlinkIdle(i)
-				list = append(list, i)
-			}
-		}
-		s.mu.Unlock()
-		for _, i := range list {
-			v.freeInode(i)
-			s.mu.Lock()
-			delete(s.m, i.blkno)
-			s.mu.Unlock()
+	for _, dirs := range []bool{false, true} {
+		for n := range v.table.shards {
+			v.dropShard(&v.table.shards[n], dirs)
 		}
 	}
 	v.dropRefTrees()
 	return nil
+}
+
+// dropShard takes the ordinary inodes of a shard out of memory, all but the
+// directories first: their locks may hide those of their children.
+func (v *Volume) dropShard(s *shard, dirs bool) {
+	s.mu.Lock()
+	var list []*Inode
+	for _, i := range s.m {
+		if !i.system && (dirs || !i.IsDir()) {
+			s.unlinkIdle(i)
+			list = append(list, i)
+		}
+	}
+	s.mu.Unlock()
+	for _, i := range list {
+		v.freeInode(i)
+		s.mu.Lock()
+		delete(s.m, i.blkno)
+		s.mu.Unlock()
+	}
 }
 
 // dropSystem gives the locks of the system inodes back, but for the own
