@@ -91,9 +91,9 @@
 // The covers of an inode are the META locks of
 //
 //   - every directory with a name of it: LINK and RENAME add theirs
-//     (Fresh.Join) while they hold it EX; one that lost the name stays a cover,
-//     which does no harm. A ".." names a directory whose children can only be
-//     found through it;
+//     (Fresh.Join) while they hold it EX, as the orphan directory does
+//     (Fresh.Cover); one that lost the name stays a cover, which does no harm.
+//     A ".." names a directory whose children can only be found through it;
 //   - the inode allocator it came from: a kernel node that decodes a file handle
 //     of an earlier inode of the same number asks the allocator's bitmap first
 //     (ocfs2_get_dentry), under the nfs-sync lock EX, which keeps the number
@@ -101,11 +101,12 @@
 //
 // A new directory's META can itself be a cover: its children stay hidden behind
 // it when it becomes real, so that a whole new tree is revealed level by level.
-// The locks of an orphan are real (Fresh.Reveal comes before the orphan's
-// transaction). So a node that comes with a number it remembers from before the
-// inode was last deleted (orphan scan) and takes the locks, which nobody has,
-// finds on disk an inode that is no orphan, and lets go; a lock that becomes
-// real meanwhile waits for it as for any other holder. If this node dies, nobody holds the
+// A node that comes with a number it remembers from an earlier life of the inode
+// (orphan scan, a ".." read before) may take the locks, which nobody has. It
+// finds on disk an inode that is not what it looks for, changes nothing, and
+// lets go; a lock that becomes real meanwhile waits for it as for any other
+// holder. It must not delete what looks like an orphan before it had the orphan
+// directory, a cover, while it holds OPEN. If this node dies, nobody holds the
 // hidden locks and the covers wait for the recovery, whose replay is all that
 // others see.
 //

@@ -3,7 +3,6 @@ package locking
 import (
 	"context"
 	"errors"
-	"fmt"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -72,42 +71,17 @@ func (f *Fresh) Join(c, r *Resource, level stackglue.Mode) bool {
 	return f.left > 0 && f.addCover(c) && !f.closed && f.add(r, level)
 }
 
-// Reveal makes the locks real and waits for that: something is about to make
-// the object known past the covers. f may be nil.
-func (f *Fresh) Reveal(ctx context.Context) error {
-	if f == nil || f.done.Load() {
-		return nil
+// Cover adds a cover, which the caller holds EX: the object can be found
+// through it from now on. f may be nil.
+func (f *Fresh) Cover(c *Resource) {
+	if f == nil {
+		return
 	}
 	f.mu.Lock()
-	locks := f.locks
-	f.mu.Unlock()
-	if err := f.realise(); err != nil {
-		return err
+	defer f.mu.Unlock()
+	if f.left > 0 && !f.addCover(c) {
+		panic("locking: a cover is not held EX") // invariant: see the callers
 	}
-	for _, r := range locks {
-		if err := r.awaitReal(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-// awaitReal waits for the end of what realise began.
-func (r *Resource) awaitReal(ctx context.Context) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for r.flags&virtual != 0 {
-		if err := r.mgr.gone(); err != nil {
-			return err
-		}
-		if r.act == actNone {
-			return fmt.Errorf("lock %s of a new object: %w", r.NameString(), r.Status)
-		}
-		if err := r.waitChange(ctx); err != nil {
-			return err
-		}
-	}
-	return nil
 }
 
 // add hides r; false if r has a lock of its own. f.mu held.

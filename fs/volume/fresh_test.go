@@ -1,6 +1,7 @@
 package volume_test
 
 import (
+	"bytes"
 	"fmt"
 	"sync"
 	"testing"
@@ -119,4 +120,35 @@ func storm(m, other *mounted, f string, k int) error {
 		return other.rename(f+"x", f, 0)
 	}
 	return nil
+}
+
+// TestOrphanNobodyElseKnows: a node that comes with the number of a file which
+// another one made, uses and removed, all without asking anybody, does not
+// delete it.
+func TestOrphanNobodyElseKnows(t *testing.T) {
+	c := newCluster(t, 2, fakestack.Options{Seed: 8})
+	a, b := c.nodes[1].mounted, c.nodes[2].mounted
+	ok := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	ok(a.mkdir("/d"))
+	ok(a.touch("/d/f"))
+	data := bytes.Repeat([]byte("x"), 1<<20)
+	ok(a.write("/d/f", data, 0))
+	i, _, err := a.lookup("/d/f")
+	ok(err)
+	ok(a.unlink("/d/f"))
+	ok(a.Journal().FullFlush(bg)) // on disk it is an orphan
+	b.CheckNumber(i.Number())
+	p := make([]byte, len(data))
+	if n, err := a.Read(bg, i, p, 0, nil); err != nil || n != len(data) || !bytes.Equal(p, data) {
+		t.Errorf("the file in use has gone: %d, %v", n, err)
+	}
+	ok(b.touch("/other"))
+	ok(b.write("/other", data, 0)) // nor does it stop working
+	i.Put()
+	c.umount()
 }

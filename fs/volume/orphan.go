@@ -157,6 +157,9 @@ func (v *Volume) deleteInode(ctx context.Context, i *Inode) (gone bool, err erro
 		}
 		defer v.nfsSync.Unlock(stackglue.PR)
 	}
+	if err := v.seeOrphan(ctx, i); err != nil {
+		return false, err
+	}
 	if err := i.wlock(ctx); err != nil {
 		return false, err
 	}
@@ -180,6 +183,45 @@ func (v *Volume) deleteInode(ctx context.Context, i *Inode) (gone bool, err erro
 	}
 	i.set(stateDeleted) // before another node can ask for the value block
 	return true, nil
+}
+
+// seeOrphan takes the orphan directory that has i for a moment, if it is another
+// node's: the locks of an inode which that node made and orphaned itself may
+// exist there only (Fresh), and this node have its number from an earlier life.
+// Afterwards they are real, and OPEN, which this node holds PR, keeps that life
+// from ending, so that what the locks say then holds. Not with i locked: what
+// is made real includes its META.
+func (v *Volume) seeOrphan(ctx context.Context, i *Inode) error {
+	if err := i.rlock(ctx, 0); err != nil {
+		return err
+	}
+	slot, err := i.orphanedSlot()
+	i.runlock()
+	if err != nil || slot < 0 || slot == v.slot {
+		return err
+	}
+	od, err := v.sysInode(ondisk.SysOrphanDir, slot)
+	if err != nil {
+		return err
+	}
+	if err := od.rlock(ctx, 0); err != nil {
+		return err
+	}
+	od.runlock()
+	return nil
+}
+
+// orphanedSlot returns whose orphan directory has i, -1: none.
+func (i *Inode) orphanedSlot() (int, error) {
+	if orphan, err := i.isOrphan(); err != nil || !orphan {
+		return -1, err
+	}
+	b, di, err := i.dinode()
+	if err != nil {
+		return -1, err
+	}
+	defer b.Put()
+	return int(di.OrphanedSlot()), nil
 }
 
 // isOrphan decides by the dinode.

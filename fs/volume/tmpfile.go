@@ -49,9 +49,6 @@ func (v *Volume) Tmpfile(ctx context.Context, d *Inode, n NewInode, give Give) (
 		return nil, err
 	}
 	i.set(stateMaybeOrphaned | stateTmpfile)
-	if err := i.fresh.Reveal(v.background); err != nil {
-		return nil, err
-	}
 	return v.publish(i, give)
 }
 

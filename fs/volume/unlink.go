@@ -155,11 +155,6 @@ func (v *Volume) orphaning(ctx context.Context, i *Inode) (*orphaning, error) {
 	if !o.last {
 		return o, nil
 	}
-	// Who finds an orphan on disk, by a number it remembers or the directory of
-	// orphans, asks its OPEN lock whether to delete it.
-	if err := i.fresh.Reveal(ctx); err != nil {
-		return nil, err
-	}
 	return o, v.planOrphan(ctx, i.blkno, o)
 }
 
@@ -232,6 +227,7 @@ func (i *Inode) dropLink(tx *journal.Handle, res *alloc.Reservation, o *orphanin
 // insert enters i into the orphan directory; a directory there counts as its
 // subdirectory.
 func (o *orphaning) insert(tx *journal.Handle, res *alloc.Reservation, i *Inode) error {
+	i.fresh.Cover(o.dir.metaLock)
 	if err := o.plan.Insert(tx, res, i.blkno, ondisk.FileTypeOfMode(i.attr.Mode)); err != nil {
 		return err
 	}
