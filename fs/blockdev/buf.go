@@ -26,6 +26,11 @@ func AlignedBuf(n int) []byte {
 	if n <= 0 {
 		return nil
 	}
+	if n&(BufAlign-1) == 0 { // the runtime aligns such sizes itself, without a second page
+		if b := make([]byte, n); aligned(b, BufAlign) {
+			return b
+		}
+	}
 	b := make([]byte, n+BufAlign-1)
 	skip := int(-uintptr(unsafe.Pointer(unsafe.SliceData(b))) & (BufAlign - 1))
 	return b[skip : skip+n : skip+n]

@@ -257,7 +257,6 @@ func (v *Volume) makeInode(tx *journal.Handle, res *alloc.Reservation, d, where 
 		return nil, err
 	}
 	di := ondisk.Dinode(b.Data)
-	clear(b.Data)
 	di.Init(bit.Blkno, v.geo.FSGeneration)
 	di.SetGeneration(i.gen)
 	di.SetSuballocSlot(bit.Slot)
