@@ -20,8 +20,11 @@ const maxRetained = 64 << 20
 // durable and moves the log tail past it; with no other commit in flight the log
 // is empty then (s_start 0). After it Checkpointed is true of every owner whose
 // last change was before the call. Concurrent callers share the work; nothing
-// changed since the last one costs no I/O. A full flush of one transaction costs
-// two flushes and two FUA writes. If ctx ends first the flush goes on.
+// changed since the last one costs no I/O. A full flush of one transaction is four
+// waits for the device: log and superblock in one write, with a flush; the commit
+// block, FUA; the home writes, with a flush (a single one: FUA); the superblock
+// that moves the tail, FUA. None can be left out or overlap the next: each makes
+// something durable that the next one relies on. If ctx ends first the flush goes on.
 func (j *Journal) FullFlush(ctx context.Context) error {
 	j.count.fullFlushes.Add(1)
 	j.mu.Lock()
@@ -119,19 +122,14 @@ func (j *Journal) checkpoint(ts []*transaction) error {
 	if err != nil {
 		return err
 	}
-	if len(images) > 0 {
-		if err := j.flush(); err != nil {
-			return err
-		}
-	}
 	var freed int64
 	for _, t := range ts {
 		for _, e := range t.entries {
 			e.b.pins.Add(-1)
 		}
-		freed += int64(cap(t.buf))
-		j.putBuf(t.buf)
-		t.entries, t.buf = nil, nil
+		freed += int64(cap(t.whole))
+		j.putBuf(t.whole)
+		t.entries, t.whole, t.buf = nil, nil, nil
 	}
 	if err := j.moveTail(ts, freed); err != nil {
 		return err
@@ -174,19 +172,30 @@ func newestImages(ts []*transaction, j *Journal) []homeImage {
 	return slices.CompactFunc(images, func(a, b homeImage) bool { return a.blkno == b.blkno })
 }
 
-// writeHome writes images, sorted by block number, in as few writes as possible
-// and several at once.
+// writeHome writes images, sorted by block number, durably, in as few writes as
+// possible and several at once. A single write needs no flush of the whole device.
 func (j *Journal) writeHome(images []homeImage) (writes int, err error) {
 	runs := homeRuns(images, maxHomeWrite/j.layout.BlockSize)
-	workers := min(j.cfg.HomeWriters, len(runs))
-	if workers <= 1 {
-		for _, run := range runs {
-			if err := j.writeRun(run); err != nil {
-				return len(runs), err
-			}
-		}
-		return len(runs), nil
+	switch len(runs) {
+	case 0:
+		return 0, nil
+	case 1:
+		j.count.fuas.Add(1)
+		return 1, j.writeRun(runs[0], j.cfg.Dev.WriteFUA)
 	}
+	if err := j.writeRuns(runs); err != nil {
+		return len(runs), err
+	}
+	return len(runs), j.flush()
+}
+
+// writeRuns writes runs, HomeWriters of them at a time.
+func (j *Journal) writeRuns(runs [][]homeImage) error {
+	write := func(p []byte, off int64) error {
+		_, err := j.cfg.Dev.WriteAt(p, off)
+		return err
+	}
+	workers := min(j.cfg.HomeWriters, len(runs))
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	errs := make([]error, workers)
@@ -197,17 +206,17 @@ func (j *Journal) writeHome(images []homeImage) (writes int, err error) {
 				if i >= len(runs) {
 					return
 				}
-				errs[w] = j.writeRun(runs[i])
+				errs[w] = j.writeRun(runs[i], write)
 			}
 		})
 	}
 	wg.Wait()
 	for _, e := range errs {
 		if e != nil {
-			return len(runs), e
+			return e
 		}
 	}
-	return len(runs), nil
+	return nil
 }
 
 // homeRuns cuts images into runs of consecutive blocks, at most limit long.
@@ -224,7 +233,7 @@ func homeRuns(images []homeImage, limit int) [][]homeImage {
 
 // writeRun writes consecutive blocks with one write, straight from the log buffer
 // if they lie together there.
-func (j *Journal) writeRun(run []homeImage) error {
+func (j *Journal) writeRun(run []homeImage, write func(p []byte, off int64) error) error {
 	if j.Err() != nil {
 		return errGivenUp
 	}
@@ -241,7 +250,7 @@ func (j *Journal) writeRun(run []homeImage) error {
 		}
 	}
 	off := int64(run[0].blkno) * int64(bs)
-	if _, err := j.cfg.Dev.WriteAt(data, off); err != nil {
+	if err := write(data, off); err != nil {
 		return fmt.Errorf("write %d blocks home at block %d: %w", len(run), run[0].blkno, err)
 	}
 	return nil

@@ -154,10 +154,11 @@ func (j *Journal) commit(t *transaction) error {
 	if j.Err() != nil {
 		return errGivenUp
 	}
-	if err := j.startLog(t); err != nil {
+	written, err := j.startLog(t)
+	if err != nil {
 		return err
 	}
-	writes, err := j.writeLog(t)
+	writes, err := j.writeLog(t, written)
 	if err != nil {
 		return err
 	}
@@ -187,7 +188,8 @@ func (j *Journal) freeze(t *transaction) error {
 	dropped := t.sortEntries()
 	t.images = len(t.entries)
 	n := j.layout.LogBlocks(t.images)
-	t.buf = j.getBuf(n * j.layout.BlockSize)
+	t.whole = j.getBuf((n + 1) * j.layout.BlockSize)
+	t.buf = t.whole[j.layout.BlockSize:]
 	for i := range t.entries {
 		copy(t.image(j.layout, i), t.entries[i].b.Data)
 	}
@@ -197,6 +199,9 @@ func (j *Journal) freeze(t *transaction) error {
 		used := j.used
 		j.mu.Unlock()
 		return fmt.Errorf("journal: transaction needs %d log blocks, %d of %d are used: space was not reserved", n, used, j.ring.size())
+	}
+	if j.used == 0 {
+		j.head = j.ring.first // see writeLog
 	}
 	t.pos, t.logLen, t.frozen = j.head, uint32(n), true
 	j.head = j.ring.add(j.head, uint32(n))
@@ -211,10 +216,21 @@ func (j *Journal) freeze(t *transaction) error {
 	return nil
 }
 
-// writeLog writes t to the log: everything but the commit block, flush, commit block.
-func (j *Journal) writeLog(t *transaction) (writes int, err error) {
+// writeLog writes t to the log: everything but the commit block, flush, commit
+// block. written says that startLog has done the first of it.
+//
+// An empty log begins at its first block again, not where the last transaction
+// ended: a node that hands locks on all the time empties its log each time, so it
+// writes the same few blocks over and over. In an image file these exist already,
+// while new ones would make the filesystem below commit its own journal in each of
+// our flushes; and the superblock is next to them.
+func (j *Journal) writeLog(t *transaction, written bool) (writes int, err error) {
 	bs := uint32(j.layout.BlockSize)
-	err = j.ring.each(&j.log, t.pos, t.logLen-1, func(off int64, at, k uint32) error {
+	todo := t.logLen - 1
+	if written {
+		writes, todo = 1, 0
+	}
+	err = j.ring.each(&j.log, t.pos, todo, func(off int64, at, k uint32) error {
 		writes++
 		if _, err := j.cfg.Dev.WriteAt(t.buf[at*bs:(at+k)*bs], off); err != nil {
 			return fmt.Errorf("write log at %d: %w", off, err)
@@ -261,7 +277,7 @@ func (j *Journal) finishCommit(t *transaction) {
 	j.mu.Lock()
 	j.committing = nil
 	j.committed = append(j.committed, t)
-	j.retained += int64(cap(t.buf))
+	j.retained += int64(cap(t.whole))
 	if j.checkpointDue() {
 		kick(j.kickCheckpoint)
 	}

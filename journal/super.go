@@ -21,7 +21,9 @@ func readSuper(dev Device, log *logMap, alloc func(int) []byte) (s format.Superb
 }
 
 // startLog writes the superblock if the log on disk is empty, so that a replay
-// finds t: s_start = its first block, s_sequence = its id.
+// finds t: s_start = its first block, s_sequence = its id. Where t comes right
+// behind the superblock, one write takes both; written says that all of t but its
+// commit block is written then.
 //
 // The write is not flushed by itself: the commit's one flush, before the commit
 // block, covers it together with the log blocks. A crash before that flush is
@@ -33,18 +35,24 @@ func readSuper(dev Device, log *logMap, alloc func(int) []byte) (s format.Superb
 // finds no transaction and ends. All earlier transactions are home already, that is
 // what an empty log means. The superblock itself cannot be torn: the fields are in
 // one sector.
-func (j *Journal) startLog(t *transaction) error {
+func (j *Journal) startLog(t *transaction) (written bool, err error) {
 	j.sbMu.Lock()
 	defer j.sbMu.Unlock()
 	if j.super.Start != 0 {
-		return nil
+		return false, nil
 	}
 	j.putSuper(t.pos, uint32(t.tid))
-	off, _ := j.log.run(0, 1)
-	if _, err := j.cfg.Dev.WriteAt(j.superBuf, off); err != nil {
-		return fmt.Errorf("write journal superblock at %d: %w", off, err)
+	off, k := j.log.run(0, t.logLen)
+	what := j.superBuf
+	if t.pos == 1 && k == t.logLen {
+		bs := j.layout.BlockSize
+		what, written = t.whole[:int(k)*bs], true
+		copy(what[:bs], j.superBuf)
 	}
-	return nil
+	if _, err := j.cfg.Dev.WriteAt(what, off); err != nil {
+		return false, fmt.Errorf("write journal superblock at %d: %w", off, err)
+	}
+	return written, nil
 }
 
 // moveTail makes the log begin after the transactions ts, which are home durably

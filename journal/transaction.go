@@ -38,6 +38,7 @@ type transaction struct {
 	idle     chan struct{} // made when locked with open handles; closed by the last Stop
 
 	// Set by freeze; pos and logLen guarded by Journal.mu.
+	whole  []byte // a block for the journal superblock, then buf
 	buf    []byte // the transaction as it lies in the log
 	images int    // distinct blocks: len(entries) after freeze
 	pos    uint32 // first log block
