@@ -39,6 +39,7 @@ func (i *Inode) lockForRead(ctx context.Context, c Cover) (stackglue.Mode, error
 	for {
 		if c != nil && c.NeedsEX() {
 			level = stackglue.EX
+			i.expectWrite()
 		}
 		if err := i.metaLock.Lock(ctx, level, locking.Served); err != nil {
 			return level, err
@@ -47,6 +48,17 @@ func (i *Inode) lockForRead(ctx context.Context, c Cover) (stackglue.Mode, error
 			return level, nil
 		}
 		i.metaLock.Unlock(level)
+	}
+}
+
+// expectWrite asks for what a write takes, in one flight, before a read that
+// takes META EX because the file is open for writing here: whoever reads so
+// writes next, and RW alone, later, would be a round trip of its own. META is
+// what the other node flushes for, so RW comes at no wait.
+func (i *Inode) expectWrite() {
+	if i.metaLock.Level() < stackglue.EX {
+		i.metaLock.Prefetch(stackglue.EX)
+		i.rwLock.Prefetch(stackglue.EX)
 	}
 }
 

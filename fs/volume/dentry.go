@@ -75,6 +75,15 @@ func (i *Inode) detach(ctx context.Context, parent *Inode) error {
 	return nil
 }
 
+// askDetach asks for META EX and for what detach takes in one flight.
+func (i *Inode) askDetach(parent *Inode) {
+	if i.v.local {
+		return
+	}
+	i.metaLock.Prefetch(stackglue.EX)
+	i.dentry(parent.blkno).res.Prefetch(stackglue.EX)
+}
+
 // dropDentries gives all dentry locks of an inode back; it leaves memory.
 func (i *Inode) dropDentries() {
 	i.dentMu.Lock()

@@ -35,4 +35,15 @@
 //	    bits, extent record, i_size, times
 //	  → the commit's flush makes the data durable before the commit record
 //	BAST → fs/locking pass: KernelCache drops pages, journal full flush, LVB, convert
+//
+// # What a handoff costs
+//
+// The node that gives META EX up waits four times for the device (journal.FullFlush);
+// one that gives up PR, or EX of an inode whose metadata is home, not at all. The node
+// that gets it asks for all locks of an operation in one flight where it knows them
+// beforehand: RW with META (lockRWMeta, expectWrite), the dentry lock with OPEN and
+// META (igetIn) or with META EX (askDetach). Those of a new inode are not asked for
+// at all until another node can know it (hide).
+// Such a request holds nothing, so the lock order is that of the Lock calls behind it.
+// A lock fought over stays for a quantum (tuning).
 package volume

@@ -52,7 +52,7 @@ func (v *Volume) Lookup(ctx context.Context, d *Inode, name []byte, give Give) (
 // lock and its attributes. The caller holds d: it is Lookup, or runs inside the
 // callback of ReadDir.
 func (v *Volume) Entry(ctx context.Context, d *Inode, ino uint64, give Give) (*Inode, error) {
-	i, err := v.iget(ctx, ino, igetServed)
+	i, err := v.igetIn(ctx, ino, igetServed, d)
 	if err != nil {
 		return nil, err
 	}

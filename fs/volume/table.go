@@ -67,6 +67,12 @@ const (
 // iget returns inode blkno with a reference: from memory, or loaded under its
 // OPEN and META locks. ErrStale if it is not a live inode.
 func (v *Volume) iget(ctx context.Context, blkno uint64, f igetFlags) (*Inode, error) {
+	return v.igetIn(ctx, blkno, f, nil)
+}
+
+// igetIn is iget for a name in directory d: the dentry lock of an inode that must
+// be loaded is asked for in the same flight as the others.
+func (v *Volume) igetIn(ctx context.Context, blkno uint64, f igetFlags, d *Inode) (*Inode, error) {
 	if !v.geo.ValidBlock(blkno) {
 		return nil, fmt.Errorf("inode number %d is outside the volume", blkno)
 	}
@@ -82,7 +88,7 @@ func (v *Volume) iget(ctx context.Context, blkno uint64, f igetFlags) (*Inode, e
 			i.refs, i.loading = 1, make(chan struct{})
 			s.m[blkno] = i
 			s.mu.Unlock()
-			return v.finishLoad(ctx, s, i, f)
+			return v.finishLoad(ctx, s, i, f, d)
 		}
 		if ch := i.loading; ch != nil {
 			s.mu.Unlock()
@@ -104,8 +110,8 @@ func (v *Volume) iget(ctx context.Context, blkno uint64, f igetFlags) (*Inode, e
 }
 
 // finishLoad loads an inode and publishes it, or takes it out again.
-func (v *Volume) finishLoad(ctx context.Context, s *shard, i *Inode, f igetFlags) (*Inode, error) {
-	err := v.load(ctx, i, f)
+func (v *Volume) finishLoad(ctx context.Context, s *shard, i *Inode, f igetFlags, d *Inode) (*Inode, error) {
+	err := v.load(ctx, i, f, d)
 	if err != nil {
 		v.dropLocks(i)
 	}
@@ -124,7 +130,7 @@ func (v *Volume) finishLoad(ctx context.Context, s *shard, i *Inode, f igetFlags
 
 // load reads an inode under its locks (Linux fs/ocfs2/inode.c,
 // ocfs2_read_locked_inode).
-func (v *Volume) load(ctx context.Context, i *Inode, f igetFlags) error {
+func (v *Volume) load(ctx context.Context, i *Inode, f igetFlags, d *Inode) error {
 	if i.system {
 		return v.loadSystem(i)
 	}
@@ -136,6 +142,9 @@ func (v *Volume) load(ctx context.Context, i *Inode, f igetFlags) error {
 		lf |= locking.Served
 	}
 	i.metaLock.Prefetch(stackglue.PR)
+	if d != nil && !v.local {
+		i.dentry(d.blkno).res.Prefetch(stackglue.PR)
+	}
 	if err := i.openLock.Lock(ctx, stackglue.PR, lf); err != nil {
 		return fmt.Errorf("open lock of inode %d: %w", i.blkno, err)
 	}

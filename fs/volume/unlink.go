@@ -59,6 +59,9 @@ func (v *Volume) removeName(ctx context.Context, d *Inode, name []byte, isDir bo
 		return err
 	}
 	defer i.Put()
+	if !isDir { // a directory may turn out not to be empty
+		i.askDetach(d)
+	}
 	if err := i.wlock(ctx); err != nil {
 		return err
 	}
