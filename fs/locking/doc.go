@@ -69,7 +69,10 @@
 //
 // Tuning.MinHold is the fair quantum of a lock that is fought over: for so
 // long after the level was raised Fair requests that it covers are granted
-// though another node waits, and the lock is not given up.
+// though another node waits, and the lock is not given up: handing it on costs
+// as much as dozens of operations under it. The quantum ends early when nobody
+// has used the lock for Tuning.Linger, so that nodes that take turns, with one
+// operation each, do not wait for it.
 //
 // # Locks of new objects
 //

@@ -43,7 +43,22 @@ func (r *Resource) minHoldLeft() time.Duration {
 	if r.raisedAt.IsZero() {
 		return 0
 	}
-	return r.mgr.tuning.MinHold[r.typ] - r.mgr.now().Sub(r.raisedAt)
+	now := r.mgr.now()
+	left := r.mgr.tuning.MinHold[r.typ] - now.Sub(r.raisedAt)
+	if r.readers+r.writers == 0 {
+		left = min(left, r.mgr.tuning.Linger-now.Sub(r.usedAt))
+	}
+	return left
+}
+
+// keep looks again when the quantum may be over, which is sooner once the last
+// holder has left. mu held.
+func (r *Resource) keep(left time.Duration) {
+	if r.keeper == nil {
+		r.keeper = time.AfterFunc(left, r.Retry)
+		return
+	}
+	r.keeper.Reset(left)
 }
 
 // unblock is a worker's turn with one resource (Linux ocfs2_unblock_lock): it
@@ -92,12 +107,12 @@ func (r *Resource) step() bool {
 	if r.flags&refreshing != 0 {
 		return false // its end kicks
 	}
-	if r.heldAbove(to) {
-		r.drain()
+	if left := r.minHoldLeft(); left > 0 {
+		r.keep(left)
 		return false
 	}
-	if left := r.minHoldLeft(); left > 0 {
-		time.AfterFunc(left, r.Retry)
+	if r.heldAbove(to) {
+		r.drain()
 		return false
 	}
 	if !r.passed(to) {

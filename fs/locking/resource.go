@@ -78,8 +78,10 @@ type Resource struct {
 	grantsEX  uint64
 	callGen   uint32 // counts calls into the stack; see callReturned
 	waiting   waitList
-	noqueueBy *waiter   // whose NoQueue request is in flight
-	raisedAt  time.Time // when the level was last raised; set only with MinHold
+	noqueueBy *waiter     // whose NoQueue request is in flight
+	raisedAt  time.Time   // when the level was last raised; set only with MinHold
+	usedAt    time.Time   // when the last holder left, or as raisedAt; likewise
+	keeper    *time.Timer // looks again when the quantum may be over; likewise
 	dropErr   error
 	idle      chan struct{} // closed by the next state change; see waitChange
 	rv        revoke
@@ -246,6 +248,9 @@ func (r *Resource) uncount(level stackglue.Mode) {
 		panic(fmt.Sprintf("locking: unlock of %v %q at %v without a holder", r.typ, r.NameBytes(), level)) // invariant: Lock and Unlock pair
 	}
 	*n--
+	if r.readers+r.writers == 0 && !r.raisedAt.IsZero() {
+		r.usedAt = r.mgr.now()
+	}
 	if *n != 0 || r.flags&(blocked|freeing) == 0 && !r.props.noCache {
 		return
 	}

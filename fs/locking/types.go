@@ -174,6 +174,8 @@ type Tuning struct {
 	// locks of their own; default 4096. Another node that wants the lock waits
 	// for the locks of all of them.
 	Hidden int
+	// Linger is how long a lock may lie unused during MinHold; default 100 us.
+	Linger time.Duration
 	// Workers is the most downconverts at a time; default 256. Goroutines
 	// exist only while there is work.
 	Workers int
@@ -194,6 +196,9 @@ func (t Tuning) withDefaults() Tuning {
 	}
 	if t.Hidden == 0 {
 		t.Hidden = 4096
+	}
+	if t.Linger == 0 {
+		t.Linger = 100 * time.Microsecond
 	}
 	if t.Workers == 0 {
 		t.Workers = 256

@@ -369,6 +369,7 @@ func (r *Resource) raised(status error) {
 		r.real()
 		if r.mgr.tuning.MinHold[r.typ] > 0 {
 			r.raisedAt = r.mgr.now()
+			r.usedAt = r.raisedAt
 		}
 	case errors.Is(status, stackglue.ErrAgain):
 		if by != nil && !by.done {
