@@ -11,8 +11,10 @@ import (
 )
 
 // asUser runs a command as nobody, in a mount namespace that has what most
-// systems have: fusectl, and a /dev/fuse that everybody may open.
-const asUser = `{ mountpoint -q /sys/fs/fuse/connections || mount -t fusectl none /sys/fs/fuse/connections; } &&
+// systems have: fusectl, and a /dev/fuse that everybody may open. Other tests'
+// mounts leave that namespace first: there they would outlive their umount.
+const asUser = `for m in $(awk '/ - fuse/ { print $5 }' /proc/self/mountinfo); do umount -l "$m"; done
+{ mountpoint -q /sys/fs/fuse/connections || mount -t fusectl none /sys/fs/fuse/connections; } &&
 mknod -m 666 "$1/fuse" c 10 229 && mount --bind "$1/fuse" /dev/fuse &&
 mkdir -m 700 "$1/home" && chown nobody "$1/home" && cd "$1/home" && shift &&
 exec setpriv --reuid=nobody --regid=nogroup --clear-groups "$@"`

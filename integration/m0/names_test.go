@@ -45,9 +45,10 @@ func (n *node) entry(ctx context.Context, d *inode, name string, c *inode, out *
 // create makes an object and its reply. The directory is locked EX.
 func (n *node) create(ctx context.Context, d *inode, name string, dn *dnode, out *fuse.EntryOut) fuse.Status {
 	c := n.get(dn.id)
-	if err := c.meta.CreateNew(ctx, ex); err != nil {
+	if err := c.meta.Lock(ctx, ex, locking.NewObject|locking.Nested); err != nil {
 		return errno(err)
 	}
+	c.meta.Unlock(ex)
 	d.mu.Lock()
 	if dn.isDir() {
 		dn.parent = d.dn.id
