@@ -77,6 +77,7 @@ func (f *FS) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirE
 	}
 	ctx := ctxOf(cancel, &in.InHeader)
 	var bad error
+	given := false
 	err := f.v.ReadDirPlus(ctx, d, in.Offset, int(in.Size/entryPlusMin), func(e volume.DirEntry) bool {
 		entry := direntOf(e)
 		eo := out.AddDirLookupEntry(entry)
@@ -86,15 +87,24 @@ func (f *FS) ReadDirPlus(cancel <-chan struct{}, in *fuse.ReadIn, out *fuse.DirE
 		if entry.Name == "." || entry.Name == ".." {
 			return true // the kernel does not count these
 		}
-		_, bad = f.v.Entry(ctx, d, e.Ino, f.give(eo, d, entry.Name, 0))
-		if errors.Is(bad, volume.ErrStale) {
-			// The name is there but its inode is not: a damaged volume. It is
-			// listed, and a lookup will say what is wrong with it.
+		if _, bad = f.v.Entry(ctx, d, e.Ino, f.give(eo, d, entry.Name, 0)); bad == nil {
+			given = true
+			return true
+		}
+		// Without an inode the kernel takes the name alone; a lookup will say what
+		// is wrong with it.
+		*eo = fuse.EntryOut{}
+		if errors.Is(bad, volume.ErrStale) || errors.Is(bad, ondisk.ErrCorrupt) {
 			bad = nil
 		}
 		return bad == nil
 	})
-	if bad != nil && err == nil {
+	if given {
+		// It is counted, so it must reach the kernel; who asks for more will meet
+		// the error again.
+		return fuse.OK
+	}
+	if err == nil {
 		err = bad
 	}
 	return f.status("readdirplus", err)

@@ -17,8 +17,6 @@ const (
 	// behindMin is the smallest write that begins a buffer: small files are
 	// written at once, many at a time, not one by one by the commit.
 	behindMin = 64 << 10
-	// behindMax is the largest that is worth a copy.
-	behindMax = behindSize / 2
 	// behindLimit bounds the buffers of all inodes: an fsync of any file
 	// waits for them.
 	behindLimit = 32 << 20
@@ -49,7 +47,7 @@ type writeBehind struct {
 // writeLater is writeDevice for clusters that tx maps.
 func (i *Inode) writeLater(tx *journal.Handle, p []byte, dev int64) error {
 	b := &i.behind
-	if len(p) > behindMax || len(p) < behindMin && !b.some.Load() || i.v.behind.Load() >= behindLimit {
+	if len(p) > behindSize || len(p) < behindMin && !b.some.Load() || i.v.behind.Load() >= behindLimit {
 		return i.writeDevice(p, dev)
 	}
 	tx.Ordered(i)
