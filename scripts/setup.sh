@@ -4,8 +4,9 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-# command that must be there : Debian package that has it
-wanted=(fusermount3:fuse3 mkfs.ocfs2:ocfs2-tools make:make losetup:mount git:git gcc:gcc ip:iproute2)
+# command that must be there : Debian package that has it. modprobe is for mkfs.ocfs2:
+# where it cannot start one, its child goes on as a second mkfs and the whole fails.
+wanted=(fusermount3:fuse3 mkfs.ocfs2:ocfs2-tools modprobe:kmod make:make losetup:mount git:git gcc:gcc ip:iproute2)
 PATH=$PATH:/usr/sbin:/sbin
 
 missing=()
