@@ -186,15 +186,14 @@ func forced(t *testing.T, c *Cluster) {
 	back(t, c, "the last user left by force, and is back", before)
 }
 
-// staleMount: the next mount cleans the mount point of a dead node.
+// staleMount: the mount of a dead node stays, so that nobody writes into the
+// directory below it, and the next mount cleans it.
 func staleMount(t *testing.T, c *Cluster) {
 	n := c.Nodes[1]
-	f, err := os.Open(c.path(1, "terminated")) // else the guard takes the mount away
-	do(t, err)
-	defer f.Close()
 	n.Kill()
-	var st unix.Statfs_t
-	want(t, "statfs of a dead mount", unix.Statfs(n.Mnt, &st), syscall.ENOTCONN)
+	for end := time.Now().Add(300 * time.Millisecond); time.Now().Before(end); time.Sleep(5 * time.Millisecond) {
+		want(t, "mkdir in a dead mount", os.Mkdir(filepath.Join(n.Mnt, "below"), 0o755), syscall.ENOTCONN)
+	}
 	_, msg, err := c.ocfuse("status", n.Mnt)
 	if err == nil || !strings.Contains(msg, "has died") {
 		t.Errorf("status of a dead node: %v, %s", err, msg)
@@ -206,9 +205,6 @@ func staleMount(t *testing.T, c *Cluster) {
 // staleUmount: umount cleans it as well.
 func staleUmount(t *testing.T, c *Cluster) {
 	n := c.Nodes[1]
-	f, err := os.Open(c.path(1, "terminated"))
-	do(t, err)
-	defer f.Close()
 	n.Kill()
 	c.must("umount", n.Mnt)
 	if _, ok, err := control.MountAt(n.Mnt); err != nil || ok {

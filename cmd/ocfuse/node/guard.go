@@ -118,14 +118,45 @@ func canAbort(minor string) error {
 }
 
 // abort ends the FUSE connection: through fusectl where it is mounted, else,
-// as root, by a forced unmount, which aborts even if it fails as busy.
+// as root, by a forced unmount, which aborts even if it fails as busy. It is made
+// to fail: the mount must stay, dead, so that programs get errors there and do not
+// write into the directory below it.
 func abort(minor, mnt string) error {
 	err := os.WriteFile(abortFile(minor), []byte("1"), 0)
 	if err == nil {
 		return nil
 	}
+	fd, e := unix.Open(mnt, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0) // asks the dead node nothing
+	if e != nil {
+		return fmt.Errorf("aborting the mount at %s: %w; %w", mnt, err, e)
+	}
+	defer unix.Close(fd)
+	if same, e := isOn(fd, minor); e != nil || !same {
+		return e // somebody was faster: it is gone, or another one is there
+	}
 	if e := unix.Unmount(mnt, unix.MNT_FORCE|unix.UMOUNT_NOFOLLOW); e != nil && e != unix.EBUSY {
 		return fmt.Errorf("aborting the mount at %s: %w; %w", mnt, err, e)
 	}
 	return nil
+}
+
+// isOn tells whether a descriptor is of the FUSE mount with device number minor,
+// without asking the mount.
+func isOn(fd int, minor string) (bool, error) {
+	info, err := os.ReadFile(fmt.Sprintf("/proc/self/fdinfo/%d", fd))
+	if err != nil {
+		return false, err
+	}
+	_, id, _ := strings.Cut(string(info), "mnt_id:")
+	id, _, _ = strings.Cut(strings.TrimSpace(id), "\n")
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return false, err
+	}
+	for line := range strings.Lines(string(mounts)) {
+		if f := strings.Fields(line); len(f) > 2 && f[0] == id {
+			return f[2] == "0:"+minor, nil
+		}
+	}
+	return false, nil
 }
