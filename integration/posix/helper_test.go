@@ -2,6 +2,7 @@ package posix
 
 import (
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -53,5 +54,39 @@ func TestMountHelper(t *testing.T) {
 	out := run(t, "fsck.ocfs2", "-fn", img)
 	if !strings.Contains(out, "All passes succeeded") || strings.Contains(out, "\n[") {
 		t.Errorf("fsck.ocfs2 -fn:\n%s", out)
+	}
+}
+
+// TestUmountHeldElsewhere: a mount that another mount namespace holds outlives its
+// umount; who waits for the node to end is told why.
+func TestUmountHeldElsewhere(t *testing.T) {
+	if os.Geteuid() != 0 {
+		t.Skip("making a mount namespace takes root")
+	}
+	dir := t.TempDir()
+	t.Setenv("XDG_RUNTIME_DIR", dir)
+	bin, img, mnt := filepath.Join(dir, "ocfuse"), filepath.Join(dir, "img"), filepath.Join(dir, "mnt")
+	run(t, "go", "build", "-o", bin, "../../cmd/ocfuse")
+	for _, err := range []error{os.WriteFile(img, nil, 0o600), os.Truncate(img, 64<<20), os.Mkdir(mnt, 0o755)} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	run(t, bin, "mkfs", "-q", "-M", "local", img)
+	run(t, bin, "mount", img, mnt)
+	holder := exec.Command("unshare", "-m", "sh", "-c", "echo; exec sleep 7")
+	out, err := holder.StdoutPipe()
+	if err == nil {
+		err = holder.Start()
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = holder.Wait() }()
+	if _, err := out.Read(make([]byte, 1)); err != nil { // it has the mount now
+		t.Fatal(err)
+	}
+	if out := run(t, bin, "umount", mnt); !strings.Contains(out, "another mount namespace") {
+		t.Errorf("umount says %q", out)
 	}
 }

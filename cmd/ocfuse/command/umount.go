@@ -3,6 +3,7 @@ package command
 import (
 	"errors"
 	"fmt"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -23,6 +24,8 @@ The mount point of a node that died is detached.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			done := umounted{MountPoint: args[0], Clean: true}
+			slow := time.AfterFunc(umountPatience, func() { sayWhyWaiting(e, args[0]) })
+			defer slow.Stop()
 			err := control.Call(cmd.Context(), args[0], "umount", node.UmountArgs{Force: force}, nil)
 			if errors.Is(err, control.ErrDeadNode) || errors.Is(err, control.ErrNoNode) {
 				done.Clean = false
@@ -37,6 +40,22 @@ The mount point of a node that died is detached.`,
 	addJSON(cmd, &asJSON)
 	cmd.Flags().BoolVarP(&force, "force", "f", false, "unmount though it is in use; programs that use it get errors")
 	return cmd
+}
+
+// umountPatience is how long an unmount may take without a word.
+const umountPatience = 5 * time.Second
+
+// sayWhyWaiting tells what an unmount that takes long waits for.
+func sayWhyWaiting(e *Env, mnt string) {
+	at, ok, err := control.MountAt(mnt)
+	switch {
+	case err != nil:
+		e.Log.Warnf("%s: still waiting; %v", mnt, err)
+	case ok:
+		e.Log.Warnf("%s: still waiting for the node of %s to leave its cluster; ocfuse status tells what it does", mnt, at.Source)
+	default:
+		e.Log.Warnf("%s is unmounted, but its node has not ended yet: another mount namespace (a container?) may still have the mount, or the node is leaving its cluster", mnt)
+	}
 }
 
 // umounted is the output of "umount --json".
