@@ -57,6 +57,11 @@ func TestMountHelper(t *testing.T) {
 	}
 }
 
+// hold keeps the mount $1, but not those of other tests, for a while in a mount
+// namespace of its own.
+const hold = `for m in $(awk '/ - fuse/ { print $5 }' /proc/self/mountinfo); do [ "$m" = "$1" ] || umount -l "$m"; done
+echo; exec sleep 7`
+
 // TestUmountHeldElsewhere: a mount that another mount namespace holds outlives its
 // umount; who waits for the node to end is told why.
 func TestUmountHeldElsewhere(t *testing.T) {
@@ -74,7 +79,7 @@ func TestUmountHeldElsewhere(t *testing.T) {
 	}
 	run(t, bin, "mkfs", "-q", "-M", "local", img)
 	run(t, bin, "mount", img, mnt)
-	holder := exec.Command("unshare", "-m", "sh", "-c", "echo; exec sleep 7")
+	holder := exec.Command("unshare", "-m", "sh", "-c", hold, "sh", mnt)
 	out, err := holder.StdoutPipe()
 	if err == nil {
 		err = holder.Start()
