@@ -13,7 +13,8 @@ import (
 // the journal. Preconditions: the slot's journal was replayed; the superblock lock
 // is held, so that nobody else recovers or mounts the slot (not needed for the own
 // one). globalBitmap is the global bitmap (the same Meta) with locks that do not
-// wait for the recovery. Nil stands for what Env has. The content of the two inodes must not be cached from before the replay.
+// wait for the recovery. Nil stands for what Env has. The content of the two inodes
+// must not be cached from before the replay.
 //
 // Linux empties both in place and frees the clusters later, which leaks them if
 // the survivor dies in between. Here each record leaves its inode in the

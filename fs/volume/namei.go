@@ -114,6 +114,12 @@ type DirEntry struct {
 // ReadDir calls fn for the names of d from position pos on until it returns
 // false. Directory d is locked meanwhile.
 func (v *Volume) ReadDir(ctx context.Context, d *Inode, pos uint64, fn func(DirEntry) bool) error {
+	return d.listing(ctx, func(l dir.Dir) error { return each(l, pos, fn) })
+}
+
+// listing runs fn with the content of a directory, locked for a request that the
+// kernel waits for.
+func (d *Inode) listing(ctx context.Context, fn func(dir.Dir) error) error {
 	if err := d.rlock(ctx, locking.Served); err != nil {
 		return err
 	}
@@ -126,7 +132,12 @@ func (v *Volume) ReadDir(ctx context.Context, d *Inode, pos uint64, fn func(DirE
 		return err
 	}
 	defer b.Put()
-	return d.dir(b).Each(pos, func(name []byte, e dir.Entry, next uint64) bool {
+	return fn(d.dir(b))
+}
+
+// each calls fn for the names from position pos on until it returns false.
+func each(l dir.Dir, pos uint64, fn func(DirEntry) bool) error {
+	return l.Each(pos, func(name []byte, e dir.Entry, next uint64) bool {
 		return fn(DirEntry{name, e.Ino, e.Type, next})
 	})
 }

@@ -6,7 +6,6 @@ import (
 	"sync/atomic"
 
 	"github.com/ocfuse/ocfuse/fs/dir"
-	"github.com/ocfuse/ocfuse/fs/locking"
 )
 
 // preloaders is how many inodes of a listing are loaded at the same time.
@@ -16,25 +15,13 @@ const preloaders = 16
 // (Entry): those of the first n names that are not in memory are loaded before,
 // side by side, since each takes two locks and a block of the device.
 func (v *Volume) ReadDirPlus(ctx context.Context, d *Inode, pos uint64, n int, fn func(DirEntry) bool) error {
-	if err := d.rlock(ctx, locking.Served); err != nil {
-		return err
-	}
-	defer d.runlock()
-	if err := d.checkDir(); err != nil {
-		return err
-	}
-	b, _, err := d.dinode()
-	if err != nil {
-		return err
-	}
-	defer b.Put()
-	missing, err := v.missing(d.dir(b), pos, n)
-	if err != nil {
-		return err
-	}
-	defer v.preload(ctx, missing)()
-	return d.dir(b).Each(pos, func(name []byte, e dir.Entry, next uint64) bool {
-		return fn(DirEntry{name, e.Ino, e.Type, next})
+	return d.listing(ctx, func(l dir.Dir) error {
+		missing, err := v.missing(l, pos, n)
+		if err != nil {
+			return err
+		}
+		defer v.preload(ctx, missing)()
+		return each(l, pos, fn)
 	})
 }
 
